@@ -1,0 +1,1 @@
+"""A variational autoencoder from its ONNX bundle, with numpy and onnxruntime alone."""

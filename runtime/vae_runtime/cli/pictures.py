@@ -1,0 +1,111 @@
+"""Picture files in and out, through Pillow: the one place that says how a picture becomes an array.
+
+The rules: EXIF rotation is applied; transparency is laid on white; 16-bit gray is scaled to 8 bits;
+of an animation the first frame is taken; the picture is cropped about its centre to the model's
+aspect ratio and resized to its size.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from vae_runtime.errors import InputError
+
+Pixels = npt.NDArray[np.uint8]
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
+
+# Only these decoders may see a file, whatever its name: some others start programs (EPS).
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """List the picture files below a folder, searched recursively, in the order of their names' bytes.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = [
+        Path(parent, name)
+        for parent, _, names in os.walk(folder)
+        for name in names
+        if name.lower().endswith(PICTURE_SUFFIXES)
+    ]
+    if not found:
+        raise InputError(f"{folder} holds no pictures (looked for {', '.join(PICTURE_SUFFIXES)}, recursively)")
+    return sorted(found, key=lambda path: os.fsencode(path))
+
+
+def load_picture(path: Path, height: int, width: int, channels: int) -> Pixels:
+    """Read one picture file, cropped about its centre and resized.
+
+    Returns:
+        (height, width) uint8 where `channels` is 1, else (height, width, 3) uint8.
+
+    Raises:
+        InputError: not a picture, cut short, too large, or of a kind that has no faithful 8-bit form.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: expected a picture file; {'not a file' if path.exists() else 'there is none'}")
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            _refuse_bombs(path, image)
+            opened = ImageOps.exif_transpose(image)
+            pixels = _to_eight_bits(path, opened, "L" if channels == 1 else "RGB")
+    except InputError:
+        raise
+    except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError) as error:
+        # Pillow has no exception of its own for a broken file: these are the ones its decoders raise.
+        raise InputError(f"{path}: not a picture that can be read ({_one_line(error)})") from error
+    fitted = ImageOps.fit(pixels, (width, height), method=Image.Resampling.LANCZOS)
+    return np.asarray(fitted, dtype=np.uint8)
+
+
+def load_pictures(paths: Iterable[Path], height: int, width: int, channels: int) -> Pixels:
+    """Read picture files and the pictures in folders, in order, as one array.
+
+    Returns:
+        (N, height, width) or (N, height, width, 3) uint8.
+    """
+    files: list[Path] = []
+    for path in paths:
+        files.extend(find_pictures(path) if path.is_dir() else [path])
+    return np.stack([load_picture(path, height, width, channels) for path in files])
+
+
+def save_png(path: Path, picture: Pixels) -> None:
+    """Write one (H, W) or (H, W, 3) uint8 picture as PNG."""
+    Image.fromarray(picture).save(path, format="PNG")
+
+
+def enlarge(picture: Pixels, factor: int) -> Pixels:
+    """Repeat every pixel `factor` times along both axes: (H, W[, 3]) to (H * factor, W * factor[, 3])."""
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _refuse_bombs(path: Path, image: Image.Image) -> None:
+    limit = Image.MAX_IMAGE_PIXELS or 0
+    if limit and image.width * image.height > limit:
+        raise InputError(f"{path}: {image.width}x{image.height} pixels; expected at most {limit} in all")
+
+
+def _to_eight_bits(path: Path, image: Image.Image, mode: str) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        # Pillow's own conversion would clip every value above 255 to white.
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert(mode)
+    if image.mode in ("I", "F"):
+        raise InputError(f"{path}: {image.mode}-mode pixels (32 bits each); expected 8 or 16 bits a channel")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        colour = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", colour.size, "white"), colour).convert(mode)
+    return image.convert(mode)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,1 @@
+"""Training of variational autoencoders with PyTorch."""
