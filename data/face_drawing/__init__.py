@@ -3,4 +3,4 @@
 from face_drawing.draw import IMAGE_SIZE, FaceSet, draw_faces
 from face_drawing.factors import FACTORS, Factor
 
-__all__ = ["FACTORS", "IMAGE_SIZE", "Factor", "FaceSet", "draw_faces"]
+__all__ = ["FACTORS", "IMAGE_SIZE", "FaceSet", "Factor", "draw_faces"]

@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 
 from face_drawing.factors import Factors
-from face_drawing.shapes import Array, bump, ramp
+from face_drawing.shapes import Array, bump, ramp, stripe
 
 HEAD_HEIGHT = 1.65
 HEAD_DEPTH = 0.95
-PIXELS_PER_UNIT = 10.0
+PIXELS_PER_UNIT = 10.9
 """Of the final 24: the picture then reaches from the hairline nearly to the chin."""
-EYE_ROW = 9.3
+EYE_ROW = 8.2
 """Row of the final 24 on which the eyes of an unshifted head lie."""
 
 
@@ -36,7 +36,7 @@ class Landmarks(NamedTuple):
 
 
 class View(NamedTuple):
-    """The head seen by the camera, all of shape (n, rows, columns)."""
+    """The head seen by the camera, of shape (n, rows, columns) unless said otherwise."""
 
     x: Array
     """Picture coordinates in half head widths, upright with the head, origin at its middle."""
@@ -46,6 +46,8 @@ class View(NamedTuple):
     v: Array
     depth: Array
     """Height of that point towards the camera."""
+    half_width: Array
+    """Half width of the head at its widest, (n, 1, 1)."""
     radius: Array
     """1 on the outline of the head, smaller inside."""
 
@@ -54,45 +56,48 @@ def place_landmarks(f: Factors) -> Landmarks:
     """Work out the places of eyes, brows, nose and mouth from the factors."""
     nose_v = 0.66 + 0.07 * f["nose_length"]
     return Landmarks(
-        eye_u=0.45 + 0.04 * f["eye_spacing"],
-        eye_half_width=0.205 + 0.025 * f["eye_size"],
+        eye_u=0.46 + 0.04 * f["eye_spacing"],
+        eye_half_width=0.225 + 0.03 * f["eye_size"],
         brow_v=-0.29 - 0.06 * f["brow_height"],
         nose_v=nose_v,
-        nose_half_width=0.2 + 0.04 * f["nose_width"],
+        nose_half_width=0.22 + 0.05 * f["nose_width"],
         mouth_v=0.37 + nose_v - 0.03 * f["smile"],
-        mouth_half_width=0.36 + 0.04 * f["mouth_width"] + 0.09 * np.maximum(f["smile"], 0.0),
+        mouth_half_width=0.38 + 0.06 * f["mouth_width"] + 0.13 * np.maximum(f["smile"], 0.0),
     )
+
+
+def head_half_width(f: Factors) -> Array:
+    """Return half the width of the head at its widest, (n, 1, 1)."""
+    return 1.0 + 0.07 * f["face_width"]
 
 
 def outline_radius(f: Factors, u: Array, v: Array) -> Array:
     """Return 1 on the outline of the head, less inside and more outside it."""
-    half_width = 1.0 + 0.07 * f["face_width"]
+    half_width = head_half_width(f)
     # The lower half of the head bulges (square jaw) or narrows (pointed chin).
-    power = np.where(v > 0.0, 2.35 + 0.35 * f["jaw"], 2.2)
+    power = np.where(v > 0.0, 2.5 + 0.45 * f["jaw"], 2.2)
     chin = HEAD_HEIGHT + 0.12 * f["mouth_open"] * (v > 0.0)
-    return ((np.abs(u) / half_width) ** 2.2 + (np.abs(v) / chin) ** power) ** (1.0 / 2.2)
+    return ((np.abs(u) / half_width) ** 2 + (np.abs(v) / chin) ** power) ** 0.5
 
 
-def surface_height(f: Factors, marks: Landmarks, u: Array, v: Array) -> Array:
-    """Return the height w of the face above the plane through its outline, at (u, v)."""
-    side = np.abs(u)
-    radius = np.minimum(outline_radius(f, u, v), 1.0)
-    height = HEAD_DEPTH * np.sqrt(1.0 - radius**2.4)
+def relief(f: Factors, marks: Landmarks, u: Array, v: Array) -> Array:
+    """Return how far the features at (u, v) stand out from the smooth egg of the head."""
+    # A rounded absolute value: a sharp one would fold the face along its middle.
+    side = np.sqrt(u * u + 0.015)
     smile = np.maximum(f["smile"], 0.0)
-
     eye = side - marks.eye_u
-    height += 0.06 * f["masculine"] * bump(eye, v - marks.brow_v, 0.3, 0.09)
-    height -= (0.13 + 0.06 * f["eye_depth"]) * bump(side - 0.4, v + 0.03, 0.22, 0.14)
+    height = 0.06 * f["masculine"] * bump(eye, v - marks.brow_v, 0.3, 0.09)
+    height -= (0.19 + 0.08 * f["eye_depth"]) * bump(side - 0.38, v + 0.03, 0.2, 0.15)
     height += 0.05 * bump(eye, v - 0.01, 0.13, 0.1)
-    height -= 0.03 * f["age"] * bump(eye + 0.03, v - 0.24, 0.16, 0.04)
+    height -= 0.05 * f["age"] * bump(eye + 0.03, v - 0.24, 0.16, 0.04)
 
     height += nose_height(marks, u, v)
-    height += (0.06 + 0.07 * smile) * bump(side - 0.56, v - 0.48 + 0.06 * smile, 0.2, 0.2)
+    height += (0.07 + 0.09 * smile) * bump(side - 0.56, v - 0.48 + 0.06 * smile, 0.2, 0.2)
     height -= 0.05 * bump(side - 0.78, v - 0.85, 0.15, 0.3)
     # The fold from the wing of the nose to the corner of the mouth.
     fold_u = 0.3 + 0.55 * (v - marks.nose_v + 0.1) * (0.7 + 0.5 * smile)
     fold = bump(side - fold_u, v - marks.nose_v - 0.13, 0.05, 0.2)
-    height -= (0.015 + 0.035 * smile + 0.035 * f["age"]) * fold
+    height -= (0.02 + 0.05 * smile + 0.05 * f["age"]) * fold
 
     mouth = v - marks.mouth_v
     height += 0.07 * bump(u, mouth, 0.36, 0.2)
@@ -109,10 +114,10 @@ def nose_height(marks: Landmarks, u: Array, v: Array) -> Array:
     """Return how far the nose stands out: a ridge that widens and rises to its tip, and wings."""
     along = np.clip((v + 0.2) / (marks.nose_v + 0.12), 0.0, 1.0)
     ridge_width = marks.nose_half_width * (0.42 + 0.28 * along)
-    above_base = ramp(marks.nose_v - 0.03 - v, 0.07)
-    ridge = ramp(along - 0.1, 0.3) * (0.1 + 0.24 * along**1.5) * above_base
+    above_base = ramp(marks.nose_v - 0.02 - v, 0.1)
+    ridge = ramp(along - 0.25, 0.25) * (0.12 + 0.28 * along**1.5) * above_base
     wing = bump(np.abs(u) - 0.8 * marks.nose_half_width, v - marks.nose_v + 0.09, 0.07, 0.07)
-    return ridge * np.exp(-0.5 * (u / ridge_width) ** 2) + 0.09 * wing
+    return ridge * stripe(u, ridge_width) + 0.09 * wing
 
 
 def view_head(f: Factors, marks: Landmarks, size: int, final_size: int) -> View:
@@ -131,12 +136,13 @@ def view_head(f: Factors, marks: Landmarks, size: int, final_size: int) -> View:
     x = x + follow * np.sin(f["yaw"])
     y = y + follow * np.sin(f["pitch"])
 
-    u, v = x, y
-    height = np.zeros_like(x)
-    # Find the surface point behind each picture point; the slopes are mild, three rounds suffice.
+    radius = outline_radius(f, x, y)
+    egg = HEAD_DEPTH * np.sqrt(1.0 - np.minimum(radius, 1.0) ** 2)
+    # Find the face point behind each picture point. The egg looks the same from every side; only
+    # the relief has to be found by repetition, and its slopes are mild, so three rounds suffice.
+    depth = egg
     for _ in range(3):
-        u = x / np.cos(f["yaw"]) - height * np.tan(f["yaw"])
-        v = y / np.cos(f["pitch"]) - height * np.tan(f["pitch"])
-        height = surface_height(f, marks, u, v)
-    depth = height * np.cos(f["yaw"]) * np.cos(f["pitch"]) + x * np.sin(f["yaw"])
-    return View(x, y, u, v, depth, outline_radius(f, x, y))
+        u = x * np.cos(f["yaw"]) - depth * np.sin(f["yaw"])
+        v = y * np.cos(f["pitch"]) - depth * np.sin(f["pitch"])
+        depth = egg + relief(f, marks, u, v)
+    return View(x, y, u, v, depth, head_half_width(f), radius)

@@ -1,1 +1,76 @@
-"""A variational autoencoder from its ONNX bundle, with numpy and onnxruntime alone."""
+"""A variational autoencoder from its ONNX bundle, with numpy and onnxruntime alone.
+
+>>> import vae_runtime
+>>> model = vae_runtime.load("faces24")  # doctest: +SKIP
+>>> faces = model.sample(100, seed=7, dtype="uint8")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from vae_runtime._version import __version__
+
+if TYPE_CHECKING:
+    from vae_runtime.bundle import shipped_models as shipped_models
+    from vae_runtime.card import Card as Card
+    from vae_runtime.card import Likelihood as Likelihood
+    from vae_runtime.errors import BundleError as BundleError
+    from vae_runtime.errors import ClosedError as ClosedError
+    from vae_runtime.errors import EnvironmentProblem as EnvironmentProblem
+    from vae_runtime.errors import InputError as InputError
+    from vae_runtime.errors import NonFiniteError as NonFiniteError
+    from vae_runtime.errors import ProviderError as ProviderError
+    from vae_runtime.errors import VaeError as VaeError
+    from vae_runtime.grid import grid as grid
+    from vae_runtime.images import to_float as to_float
+    from vae_runtime.images import to_uint8 as to_uint8
+    from vae_runtime.latent import latent_path as latent_path
+    from vae_runtime.latent import lerp as lerp
+    from vae_runtime.latent import noise as noise
+    from vae_runtime.latent import slerp as slerp
+    from vae_runtime.model import Model as Model
+    from vae_runtime.model import Posterior as Posterior
+    from vae_runtime.model import load as load
+    from vae_runtime.providers import available_providers as available_providers
+
+# Imported when first asked for, so that a command's --help does not wait for numpy.
+_HOME = {
+    "load": "model",
+    "Model": "model",
+    "Posterior": "model",
+    "Card": "card",
+    "Likelihood": "card",
+    "grid": "grid",
+    "to_float": "images",
+    "to_uint8": "images",
+    "noise": "latent",
+    "lerp": "latent",
+    "slerp": "latent",
+    "latent_path": "latent",
+    "available_providers": "providers",
+    "shipped_models": "bundle",
+    "VaeError": "errors",
+    "InputError": "errors",
+    "BundleError": "errors",
+    "EnvironmentProblem": "errors",
+    "ProviderError": "errors",
+    "ClosedError": "errors",
+    "NonFiniteError": "errors",
+}
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # A submodule may bear the name of what it holds (grid): the name then means the function.
+    value: object = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,79 @@
+"""Many pictures as one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vae_runtime.errors import InputError
+from vae_runtime.images import Pictures, to_uint8
+
+
+def grid(
+    images: npt.NDArray[Any],
+    rows: int | None = None,
+    columns: int | None = None,
+    *,
+    padding: int = 0,
+    background: int = 255,
+) -> Pictures:
+    """Tile pictures into one, row by row.
+
+        0 1 2
+        3 4 5
+        6 . .     7 pictures, 3 columns: the last cells show the background
+
+    Args:
+        images: (N, H, W) or (N, H, W, C) uint8 pictures, or (N, C, H, W) floating point images in [0, 1].
+        rows: how many rows; as many as are needed where None.
+        columns: how many columns; as many as are needed where None. With neither, nearly a square.
+        padding: pixels of background between pictures; none around the outside.
+        background: gray value 0..255 of padding and empty cells.
+
+    Returns:
+        (rows * H + (rows - 1) * padding, ...) uint8, with a last axis C where the pictures have one.
+
+    Raises:
+        InputError: not pictures, a size below 1, or more pictures than cells.
+    """
+    pictures = _as_pictures(images)
+    rows, columns = _shape(len(pictures), rows, columns)
+    if padding < 0 or not 0 <= background <= 255:
+        raise InputError(f"padding {padding}, background {background}; expected at least 0, and 0 to 255")
+    height, width = pictures.shape[1:3]
+    cells = np.full(
+        (rows, height + padding, columns, width + padding, *pictures.shape[3:]), background, dtype=np.uint8
+    )
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        cells[row, :height, column, :width] = picture
+    sheet = cells.reshape(rows * (height + padding), columns * (width + padding), *pictures.shape[3:])
+    return np.ascontiguousarray(sheet[: sheet.shape[0] - padding, : sheet.shape[1] - padding])
+
+
+def _as_pictures(images: npt.NDArray[Any]) -> Pictures:
+    array = np.asarray(images)
+    if array.dtype.kind == "f" and array.ndim == 4 and array.shape[1] in (1, 3):
+        array = to_uint8(array)
+    if array.dtype != np.uint8 or array.ndim not in (3, 4) or len(array) == 0:
+        raise InputError(
+            f"cannot tile {array.dtype} of shape {array.shape}; expected at least one picture, (N, H, W) or "
+            "(N, H, W, C) uint8, or (N, C, H, W) floating point"
+        )
+    return array
+
+
+def _shape(count: int, rows: int | None, columns: int | None) -> tuple[int, int]:
+    for name, value in (("rows", rows), ("columns", columns)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} is {value}; expected at least 1")
+    if columns is None:
+        columns = math.ceil(count / rows) if rows else math.ceil(math.sqrt(count))
+    if rows is None:
+        rows = math.ceil(count / columns)
+    if rows * columns < count:
+        raise InputError(f"{count} pictures do not fit into {rows} rows of {columns}")
+    return rows, columns

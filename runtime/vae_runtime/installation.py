@@ -1,0 +1,89 @@
+"""Getting hold of onnxruntime: quietly, new enough, and from exactly one wheel."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from importlib import metadata
+from types import ModuleType
+
+from vae_runtime.errors import EnvironmentProblem
+
+_log = logging.getLogger(__name__)
+
+# Before 1.27 a model could read files outside its folder; Python 3.10 has nothing newer than 1.23.
+OLDEST_ONNXRUNTIME = (1, 27) if sys.version_info >= (3, 11) else (1, 20)
+
+# Wheels that install the same module `onnxruntime`; the last one installed overwrites the others' files.
+_WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
+
+
+def import_onnxruntime() -> ModuleType:
+    """Import onnxruntime with its telemetry off, after checking that it is there, alone and new enough.
+
+    Sets the environment variable ORT_DISABLE_TELEMETRY to 1 unless it is set. From version 1.29 the mere
+    import would otherwise write files to the home folder and start a thread that makes forked children hang.
+
+    Raises:
+        EnvironmentProblem: missing, doubled or too old, with the pip lines that mend it.
+    """
+    if "onnxruntime" in sys.modules:
+        return sys.modules["onnxruntime"]
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    installed = installed_wheels()
+    if len(installed) > 1:
+        raise EnvironmentProblem(_doubled_message(installed))
+    try:
+        onnxruntime = importlib.import_module("onnxruntime")
+    except ImportError as error:
+        if installed:
+            raise EnvironmentProblem(_broken_message(installed, error)) from error
+        raise EnvironmentProblem(
+            "onnxruntime is not installed; expected its CPU wheel (pip install 'vae-edge[cpu]') "
+            "or, for CUDA, its GPU wheel (pip install 'vae-edge[gpu]')"
+        ) from error
+    _refuse_too_old(str(onnxruntime.__version__))
+    return onnxruntime
+
+
+def installed_wheels() -> dict[str, str]:
+    """Return name and version of every installed distribution that holds the module onnxruntime."""
+    versions: dict[str, str] = {}
+    for name in _WHEELS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _refuse_too_old(version: str) -> None:
+    oldest = ".".join(map(str, OLDEST_ONNXRUNTIME))
+    try:
+        parts = tuple(int(part) for part in version.split(".")[:2])
+    except ValueError:
+        _log.warning("onnxruntime calls itself %r: cannot tell whether that is at least %s", version, oldest)
+        return
+    if parts < OLDEST_ONNXRUNTIME:
+        raise EnvironmentProblem(
+            f"onnxruntime {version} is too old; expected at least {oldest}: pip install --upgrade 'vae-edge[cpu]'"
+        )
+
+
+def _doubled_message(installed: dict[str, str]) -> str:
+    found = " and ".join(f"{name} {version}" for name, version in installed.items())
+    extra = "gpu" if "onnxruntime-gpu" in installed else "cpu"
+    return (
+        f"{found} are both installed and overwrite each other's files; expected one of them. Mend it with: "
+        f"pip uninstall -y {' '.join(installed)} && pip install 'vae-edge[{extra}]'"
+    )
+
+
+def _broken_message(installed: dict[str, str], error: ImportError) -> str:
+    name, version = next(iter(installed.items()))
+    return (
+        f"{name} {version} is installed but cannot be imported ({error}). Mend it with: "
+        f"pip install --force-reinstall {name}"
+    )

@@ -1,0 +1,106 @@
+"""Points in the latent space: noise by seed, and the ways from one point to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vae_runtime.errors import InputError
+from vae_runtime.images import require_finite
+
+Latents = npt.NDArray[np.float32]
+
+METHODS = ("slerp", "lerp")
+_ALIASES = {"linear": "lerp"}
+
+# Below this sine of the angle two directions are taken for one: the plane between them is rounding noise.
+_PARALLEL = 1e-6
+
+
+def generator(seed: int | None) -> np.random.Generator:
+    """Return numpy's PCG64 generator for a seed; fresh entropy where the seed is None.
+
+    Raises:
+        InputError: the seed is not a whole number of at least 0.
+    """
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0):
+        raise InputError(f"seed is {seed!r}; expected a whole number of at least 0, or None")
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+def noise(n: int, latent_size: int, seed: int | None = None) -> Latents:
+    """Draw standard normal noise: the same for one seed on every provider and platform.
+
+    Args:
+        n: how many points.
+        latent_size: D.
+        seed: None draws differently every time.
+
+    Returns:
+        (n, D) float32. The first k rows do not depend on n.
+    """
+    return generator(seed).standard_normal((n, latent_size), dtype=np.float32)
+
+
+def lerp(a: npt.ArrayLike, b: npt.ArrayLike, fraction: float) -> Latents:
+    """Return the point at `fraction` of the straight line from `a` (0) to `b` (1); (D,) float32."""
+    start, end = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    return (start + fraction * (end - start)).astype(np.float32)
+
+
+def slerp(a: npt.ArrayLike, b: npt.ArrayLike, fraction: float) -> Latents:
+    """Return the point at `fraction` of the arc from `a` (0) to `b` (1); (D,) float32.
+
+    Shoemake's spherical interpolation (SIGGRAPH 1985), as White proposes it for latents (Sampling
+    Generative Networks, 2016): in high dimensions a standard normal lives near a sphere, and the straight
+    line would cut through the empty inside. Where the two directions are one, or opposite, or a point is
+    zero, there is no arc to follow and the straight line is taken.
+    """
+    start, end = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    lengths = np.linalg.norm(start) * np.linalg.norm(end)
+    if lengths == 0.0:
+        return lerp(a, b, fraction)
+    angle = np.arccos(np.clip(np.dot(start, end) / lengths, -1.0, 1.0))
+    sine = np.sin(angle)
+    if sine < _PARALLEL:
+        return lerp(a, b, fraction)
+    weighted: npt.NDArray[Any] = np.sin((1.0 - fraction) * angle) * start + np.sin(fraction * angle) * end
+    return (weighted / sine).astype(np.float32)
+
+
+def latent_path(points: Sequence[npt.ArrayLike] | npt.NDArray[Any], steps: int, method: str = "slerp") -> Latents:
+    """Lead through two or more points, first and last included.
+
+        points   a ------------- b ------------- c
+        steps    0   1   2   3   4   5   6   7   8      (9 steps over 2 legs)
+
+    Args:
+        points: (K, D), at least two.
+        steps: how many points the path has; at least 2. Evenly spaced, every leg being equally long.
+        method: `slerp` along arcs, `lerp` (or `linear`) along straight lines.
+
+    Returns:
+        (steps, D) float32.
+
+    Raises:
+        InputError: fewer than two points or steps, points of different sizes, or an unknown method.
+    """
+    name = _ALIASES.get(method, method)
+    if name not in METHODS:
+        raise InputError(f"method {method!r} is not known; expected {', '.join((*METHODS, *_ALIASES))}")
+    if steps < 2:
+        raise InputError(f"steps is {steps}; expected at least 2: both ends are part of the path")
+    shapes = sorted({np.shape(point) for point in points})
+    if len(points) < 2 or len(shapes) != 1 or len(shapes[0]) != 1:
+        raise InputError(f"{len(points)} points of shapes {shapes}; expected at least 2, all of shape (D,)")
+    corners = np.asarray(points, dtype=np.float32)
+    require_finite(corners, "points")
+    between = slerp if name == "slerp" else lerp
+    positions = np.linspace(0.0, len(corners) - 1.0, steps)
+    legs = np.minimum(positions.astype(int), len(corners) - 2)
+    return np.stack(
+        [between(corners[leg], corners[leg + 1], at - leg) for leg, at in zip(legs, positions, strict=True)]
+    )

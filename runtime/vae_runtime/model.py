@@ -1,0 +1,273 @@
+"""The model: one object that encodes, decodes, samples, reconstructs and interpolates."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vae_runtime.bundle import Bundle, read_bundle
+from vae_runtime.card import Card
+from vae_runtime.chunks import CHUNK, GPU_CHUNK, for_each_chunk
+from vae_runtime.errors import BundleError, InputError, NonFiniteError
+from vae_runtime.images import Images, Pictures, as_images, require_finite, to_float, to_uint8
+from vae_runtime.latent import Latents, latent_path, noise
+from vae_runtime.session import Graph
+from vae_runtime.threads import thread_count
+
+Dtype = Literal["float32", "uint8"] | type[np.float32] | type[np.uint8] | np.dtype[Any]
+
+
+class Posterior(NamedTuple):
+    """q(z given x), a diagonal Gaussian for every image."""
+
+    mean: Latents
+    """(N, D) float32."""
+    logvar: Latents
+    """(N, D) float32: the natural logarithm of the variance."""
+
+
+def load(name_or_path: str | os.PathLike[str], provider: str = "auto", threads: int | None = None) -> Model:
+    """Open a model.
+
+    Args:
+        name_or_path: a shipped model (see `shipped_models`), or the folder of a bundle.
+        provider: `auto` (CUDA where it really opens, else the CPU), `cpu`, `cuda`, `tensorrt`, `coreml`,
+            `directml` or `openvino`. A provider that is named is used, or the call fails.
+        threads: how many threads a large request may use on the CPU. None: every processor that this
+            process may use by its affinity and its container's quota.
+
+    Raises:
+        BundleError: no such bundle, or one that is damaged or does not fit together.
+        ProviderError: the provider that was named cannot be used here.
+        EnvironmentProblem: onnxruntime is missing, doubled or too old.
+        InputError: an unknown provider name, or an impossible number of threads.
+    """
+    return Model(read_bundle(name_or_path), provider, threads)
+
+
+class Model:
+    """An opened bundle. Safe to call from several threads; can be pickled, and is opened again then.
+
+    Images go in as (N, C, H, W) float32 in [0, 1], or as (N, H, W) or (N, H, W, C) uint8 pictures. They
+    come out as (N, C, H, W) float32 in [0, 1], or as pictures with `dtype="uint8"`. Latents are (N, D)
+    float32. N is any number, 0 included: large requests are worked off in chunks.
+    """
+
+    def __init__(self, bundle: Bundle, provider: str = "auto", threads: int | None = None) -> None:
+        """Open the graphs of a bundle that was read; `load` reads it."""
+        self._bundle = bundle
+        self._provider = provider
+        self._threads = threads
+        self._thread_count = thread_count(threads)
+        self._graphs = {
+            role: Graph(role, data, source=bundle.source, provider=provider)
+            for role, data in bundle.graphs.items()
+        }
+        _refuse_strangers(self._graphs)
+
+    @property
+    def card(self) -> Card:
+        """What the decoder says of itself; the other graphs say the same."""
+        return self._graphs["decoder"].card
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The providers that really run the graphs, by their short names."""
+        return tuple(sorted({graph.provider for graph in self._graphs.values()}))
+
+    def encode(self, images: npt.ArrayLike) -> Posterior:
+        """Return the posterior of images.
+
+        Args:
+            images: (N, C, H, W) float in [0, 1], or (N, H, W) or (N, H, W, C) uint8.
+
+        Returns:
+            mean and logvar, each (N, D) float32.
+
+        Raises:
+            InputError: a wrong type, shape or range.
+        """
+        given = as_images(images, self.card.image_shape)
+        mean, logvar = (np.empty((len(given), self.card.latent_size), np.float32) for _ in range(2))
+
+        def work(piece: slice) -> None:
+            chunk = given[piece]
+            floats = to_float(chunk) if chunk.dtype == np.uint8 else chunk
+            mean[piece], logvar[piece] = self._run("encoder", floats)
+
+        self._in_chunks(len(given), work)
+        return Posterior(mean, logvar)
+
+    def decode(self, latents: npt.ArrayLike, *, dtype: Dtype = "float32") -> Images | Pictures:
+        """Return the images of latents: the mean of p(x given z).
+
+        Args:
+            latents: (N, D) floating point.
+            dtype: `float32` for images, `uint8` for pictures.
+
+        Returns:
+            (N, C, H, W) float32 in [0, 1]; or (N, H, W) where C is 1, else (N, H, W, C), uint8.
+
+        Raises:
+            InputError: a wrong type or shape, or NaN.
+        """
+        checked = self._as_latents(latents)
+        images, store = self._new_images(len(checked), dtype)
+
+        def work(piece: slice) -> None:
+            store(piece, self._run("decoder", checked[piece])[0])
+
+        self._in_chunks(len(checked), work)
+        return images
+
+    def sample(
+        self, n: int, seed: int | None = None, temperature: float = 1.0, *, dtype: Dtype = "float32"
+    ) -> Images | Pictures:
+        """Return `n` new images: noise through the prior and the decoder.
+
+        Args:
+            n: how many, 0 included.
+            seed: the same seed gives the same latents everywhere; None draws differently every time.
+            temperature: the noise is multiplied by it; below 1 images are nearer to the average.
+            dtype: `float32` for images, `uint8` for pictures.
+
+        Returns:
+            As `decode`.
+
+        Raises:
+            InputError: a negative number or temperature, or a seed that is not a whole number.
+        """
+        return self.decode(self.sample_latents(n, seed, temperature), dtype=dtype)
+
+    def sample_latents(self, n: int, seed: int | None = None, temperature: float = 1.0) -> Latents:
+        """Return the latents, (n, D) float32, that `sample` decodes."""
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
+            raise InputError(f"n is {n!r}; expected a whole number of at least 0")
+        if not 0.0 <= temperature < float("inf"):
+            raise InputError(f"temperature is {temperature!r}; expected a number of at least 0")
+        drawn = noise(int(n), self.card.latent_size, seed)
+        drawn *= np.float32(temperature)
+        if "prior" not in self._graphs:
+            return drawn
+
+        def work(piece: slice) -> None:
+            drawn[piece] = self._run("prior", drawn[piece])[0]
+
+        self._in_chunks(len(drawn), work)
+        return drawn
+
+    def reconstruct(self, images: npt.ArrayLike, *, dtype: Dtype = "float32") -> Images | Pictures:
+        """Return images as the model sees them: decoded from the posterior mean. Arguments as `encode`."""
+        return self.decode(self.encode(images).mean, dtype=dtype)
+
+    def interpolate(
+        self, a: npt.ArrayLike, b: npt.ArrayLike, steps: int, method: str = "slerp", *, dtype: Dtype = "float32"
+    ) -> Images | Pictures:
+        """Return the images on the way from one latent to another, both ends included.
+
+        Args:
+            a: (D,) where the way begins.
+            b: (D,) where it ends.
+            steps: how many images; at least 2.
+            method: `slerp` along an arc, `lerp` or `linear` along a straight line.
+            dtype: `float32` for images, `uint8` for pictures.
+
+        Returns:
+            `steps` images, as `decode`.
+        """
+        return self.decode(latent_path([a, b], steps, method), dtype=dtype)
+
+    def close(self) -> None:
+        """Release the sessions. Later calls raise `ClosedError`; calls under way in other threads end."""
+        for graph in self._graphs.values():
+            graph.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[type[Model], tuple[Bundle, str, int | None]]:
+        # The graphs' bytes travel along, so that a worker needs no path to the bundle.
+        return Model, (self._bundle, self._provider, self._threads)
+
+    def __repr__(self) -> str:
+        channels, height, width = self.card.image_shape
+        return (
+            f"<vae_runtime.Model {self.card.name!r}: {channels}x{height}x{width} images, "
+            f"{self.card.latent_size} latents, {self.card.precision}, on {', '.join(self.providers)}>"
+        )
+
+    def _run(self, role: str, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        outputs = self._graphs[role].run(batch)
+        for output in outputs:
+            # One NaN or infinity makes the sum so: a single pass, and no array of answers.
+            if not np.isfinite(output.sum(dtype=np.float64)):
+                bad = int(np.count_nonzero(~np.isfinite(output)))
+                raise NonFiniteError(
+                    f"{self._bundle.source}: the {role} produced {bad} NaN or infinite values of {output.size}; "
+                    "its weights are broken, or its input is far outside of what it was trained on"
+                )
+        return outputs
+
+    def _in_chunks(self, total: int, work: Callable[[slice], None]) -> None:
+        on_cpu = self.providers == ("cpu",)
+        chunk, threads = (CHUNK, self._thread_count) if on_cpu else (GPU_CHUNK, 1)
+        for_each_chunk(total, work, chunk=chunk, threads=threads)
+
+    def _new_images(
+        self, n: int, dtype: Dtype
+    ) -> tuple[Images | Pictures, Callable[[slice, Images], None]]:
+        """Return the array that images go into, and the way to store a chunk of them there."""
+        channels, height, width = self.card.image_shape
+        kind = _image_dtype(dtype)
+        if kind == np.uint8:
+            pictures = np.empty((n, height, width) if channels == 1 else (n, height, width, channels), np.uint8)
+            return pictures, lambda piece, chunk: _store_pictures(chunk, pictures[piece])
+        images = np.empty((n, channels, height, width), np.float32)
+        return images, lambda piece, chunk: np.copyto(images[piece], chunk)
+
+    def _as_latents(self, given: npt.ArrayLike) -> Latents:
+        array = np.asarray(given)
+        size = self.card.latent_size
+        if array.dtype.kind not in "fiu":
+            raise InputError(f"latents of type {array.dtype}; expected floating point")
+        if array.ndim != 2 or array.shape[1] != size:
+            hint = "; add the batch axis: latents[None]" if array.shape == (size,) else ""
+            raise InputError(f"latents of shape {array.shape}; expected (N, {size}){hint}")
+        latents = np.ascontiguousarray(array, dtype=np.float32)
+        require_finite(latents, "latents")
+        return latents
+
+
+def _store_pictures(images: Images, out: Pictures) -> None:
+    to_uint8(images, out)
+
+
+def _image_dtype(dtype: Dtype) -> np.dtype[Any]:
+    try:
+        kind = np.dtype(dtype)
+    except TypeError as error:
+        raise InputError(f"dtype {dtype!r}; expected float32 or uint8") from error
+    if kind not in (np.dtype(np.float32), np.dtype(np.uint8)):
+        raise InputError(f"dtype {kind}; expected float32 or uint8")
+    return kind
+
+
+def _refuse_strangers(graphs: dict[str, Graph]) -> None:
+    """Raise unless all graphs come from one export: an encoder of another training means nothing here."""
+    decoder = graphs["decoder"]
+    for graph in graphs.values():
+        differing = graph.card.differences(decoder.card)
+        if "bundle_id" in differing:
+            raise BundleError(
+                f"{graph.source} and {decoder.source} come from different exports "
+                f"({graph.card.bundle_id[:12]} and {decoder.card.bundle_id[:12]}); expected graphs of one bundle"
+            )
+        if differing:
+            raise BundleError(f"{graph.source} and {decoder.source} disagree about {', '.join(differing)}")

@@ -1,0 +1,84 @@
+"""Execution providers: the short names people type, onnxruntime's names, and what to do without one."""
+
+from __future__ import annotations
+
+from vae_runtime.errors import InputError, ProviderError
+from vae_runtime.installation import import_onnxruntime, installed_wheels
+
+AUTO = "auto"
+CPU = "CPUExecutionProvider"
+
+ONNXRUNTIME_NAMES = {
+    "cpu": CPU,
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+}
+PROVIDER_NAMES = (AUTO, *ONNXRUNTIME_NAMES)
+
+# The order in which `auto` tries them. TensorRT takes minutes to build an engine and CoreML, DirectML and
+# OpenVINO lose to the CPU on models this small: they are for those who name them.
+_AUTO_ORDER = ("cuda", "cpu")
+
+_WHEEL_OF = {
+    "cuda": "onnxruntime-gpu",
+    "tensorrt": "onnxruntime-gpu",
+    "directml": "onnxruntime-directml",
+    "openvino": "onnxruntime-openvino",
+    "coreml": "onnxruntime",
+}
+
+
+def available_providers() -> tuple[str, ...]:
+    """Return the short names of the providers that the installed onnxruntime was built with.
+
+    Being built in does not mean that it opens: CUDA also needs a GPU, its driver and its libraries.
+    """
+    built_in = import_onnxruntime().get_available_providers()
+    return tuple(name for name, full in ONNXRUNTIME_NAMES.items() if full in built_in)
+
+
+def candidates(provider: str) -> tuple[str, ...]:
+    """Return the short names to try, in order: the one that was named, or what `auto` stands for.
+
+    Raises:
+        InputError: no provider is called that.
+        ProviderError: it is not in this onnxruntime; nothing is tried in its place.
+    """
+    if provider not in PROVIDER_NAMES:
+        raise InputError(f"provider {provider!r} is not known; expected one of {', '.join(PROVIDER_NAMES)}")
+    at_hand = available_providers()
+    if provider == AUTO:
+        return tuple(name for name in _AUTO_ORDER if name in at_hand)
+    if provider not in at_hand:
+        raise ProviderError(
+            f"provider {provider!r} is not in the installed onnxruntime ({_installed()}), "
+            f"which has {', '.join(at_hand)}. {_how_to_get(provider)}"
+        )
+    return (provider,)
+
+
+def refuse_unopened(provider: str, reason: str) -> ProviderError:
+    """Return the error for a provider that is built in but did not open."""
+    hint = _GPU_HINT if provider in ("cuda", "tensorrt") else ""
+    return ProviderError(f"provider {provider!r} did not open: {reason}{hint}. Nothing ran on another provider")
+
+
+_GPU_HINT = (
+    " (it needs an NVIDIA GPU, its driver, and the CUDA libraries: pip install 'onnxruntime-gpu[cuda,cudnn]' "
+    "brings the libraries, nvidia-smi shows the GPU)"
+)
+
+
+def _installed() -> str:
+    return ", ".join(f"{name} {version}" for name, version in installed_wheels().items()) or "of unknown origin"
+
+
+def _how_to_get(provider: str) -> str:
+    wheel = _WHEEL_OF.get(provider, "onnxruntime")
+    if wheel in installed_wheels():
+        return "Its wheel for this system does not hold that provider."
+    install = "'vae-edge[gpu]'" if wheel == "onnxruntime-gpu" else wheel
+    return f"Mend it with: pip uninstall -y {' '.join(installed_wheels())} && pip install {install}"

@@ -1,0 +1,172 @@
+"""One opened graph: an onnxruntime session, its card, and the provider that really runs it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vae_runtime.card import METADATA_KEY, Card
+from vae_runtime.errors import BundleError, ClosedError, EnvironmentProblem, ProviderError
+from vae_runtime.installation import import_onnxruntime
+from vae_runtime.providers import CPU, ONNXRUNTIME_NAMES, candidates, refuse_unopened
+
+_log = logging.getLogger(__name__)
+
+Batch = npt.NDArray[np.float32]
+
+# What DESIGN and the README promise of every graph: input, then outputs.
+SIGNATURES = {
+    "encoder": ("image", ("mean", "logvar")),
+    "decoder": ("latent", ("image",)),
+    "prior": ("noise", ("latent",)),
+}
+
+# A folder that does not exist: a graph that names external data finds nothing there.
+_NO_FOLDER = "/nonexistent/vae-edge"
+_FATAL_ONLY = 4  # onnxruntime's log level: what goes wrong comes as an exception, not on stderr
+
+
+class Graph:
+    """A graph that is ready to run. Safe to call from several threads."""
+
+    def __init__(self, role: str, data: bytes, *, source: str, provider: str = "auto") -> None:
+        """Open a graph and check that it is what its role promises.
+
+        Args:
+            role: `encoder`, `decoder` or `prior`.
+            data: the ONNX file's bytes.
+            source: where they came from, for messages.
+            provider: a name of `PROVIDER_NAMES`.
+
+        Raises:
+            BundleError: not an ONNX graph of this role.
+            ProviderError: a provider named explicitly did not open.
+        """
+        self.role = role
+        self.source = f"{source}/{role}.onnx"
+        self._session, self.provider = _open(data, self.source, provider)
+        self.card = _read_card(self._session, role, self.source)
+        _check_signature(self._session, self.card, self.source)
+        self._outputs = SIGNATURES[role][1]
+        self._input = SIGNATURES[role][0]
+
+    def run(self, batch: Batch) -> list[Batch]:
+        """Run one batch.
+
+        Args:
+            batch: (N, ...) float32, C-contiguous, of the input's shape.
+
+        Returns:
+            One (N, ...) float32 array per output, in the order of `SIGNATURES`.
+
+        Raises:
+            ClosedError: `close` was called.
+            EnvironmentProblem: onnxruntime failed, out of memory for example.
+        """
+        session = self._session  # a close() during the run must not take the session from under it
+        if session is None:
+            raise ClosedError(f"{self.source}: the model is closed; load it again")
+        try:
+            outputs: list[Batch] = session.run(self._outputs, {self._input: batch})
+        except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class but Exception
+            raise EnvironmentProblem(
+                f"{self.source}: failed on a batch of shape {batch.shape} on provider {self.provider!r}: {_one_line(error)}"
+            ) from error
+        return outputs
+
+    def close(self) -> None:
+        """Release the session. Runs under way in other threads end as they would have."""
+        self._session = None
+
+
+def _open(data: bytes, source: str, provider: str) -> tuple[Any, str]:
+    """Open a session on the first candidate that really opens, and say which."""
+    names = candidates(provider)
+    for name in names:
+        try:
+            return _open_on(data, source, name), name
+        except ProviderError as error:
+            if name == names[-1]:
+                raise
+            _log.info("auto: %s", error)
+    raise ProviderError(f"{source}: the installed onnxruntime has none of the providers that 'auto' tries")
+
+
+def _open_on(data: bytes, source: str, name: str) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+    onnxruntime = import_onnxruntime()
+    full_name = ONNXRUNTIME_NAMES[name]
+    if name in ("cuda", "tensorrt") and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # finds the CUDA libraries that pip installed beside it
+    try:
+        session = onnxruntime.InferenceSession(
+            data,
+            _options(onnxruntime),
+            providers=[(full_name, _provider_options(name))],
+            enable_fallback=0,
+            read_config_from_model=0,
+        )
+    except Exception as error:
+        if full_name != CPU and not isinstance(error, _graph_errors(onnxruntime)):
+            raise refuse_unopened(name, _one_line(error)) from error
+        raise BundleError(f"{source}: onnxruntime cannot open it: {_one_line(error)}") from error
+    if full_name not in session.get_providers():
+        raise refuse_unopened(name, f"onnxruntime opened {', '.join(session.get_providers())} in its place")
+    if hasattr(session, "_model_bytes"):
+        session._model_bytes = None  # noqa: SLF001 - a second copy of the weights, kept for nothing
+    _log.info("%s runs on %s", source, name)
+    return session
+
+
+def _options(onnxruntime: Any) -> Any:  # noqa: ANN401
+    options = onnxruntime.SessionOptions()
+    # One thread inside: large requests are split over threads outside (see `chunks`), which is faster
+    # for graphs this small, and leaves no pool of threads behind that a fork would lose.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # it keeps memory for every batch size that was ever seen
+    options.log_severity_level = _FATAL_ONLY
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NO_FOLDER)
+    return options
+
+
+def _provider_options(name: str) -> dict[str, str]:
+    # TF32 keeps 10 bits of a factor's mantissa: the pictures would differ from the CPU's by 1e-3.
+    return {"use_tf32": "0"} if name == "cuda" else {}
+
+
+def _graph_errors(onnxruntime: Any) -> tuple[type[Exception], ...]:  # noqa: ANN401
+    """Return the errors that mean that the graph is at fault, whatever the provider."""
+    state = onnxruntime.capi.onnxruntime_pybind11_state
+    return (state.InvalidProtobuf, state.InvalidGraph, state.NoSuchFile)
+
+
+def _read_card(session: Any, role: str, source: str) -> Card:  # noqa: ANN401
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise BundleError(f"{source}: carries no card ({METADATA_KEY}); expected a graph that vae-export wrote")
+    card = Card.from_metadata(text, source)
+    if card.role != role:
+        raise BundleError(f"{source}: its card says {card.role!r}; expected {role!r}")
+    return card
+
+
+def _check_signature(session: Any, card: Card, source: str) -> None:  # noqa: ANN401
+    shapes = {"image": list(card.image_shape)}
+    latent = [card.latent_size]
+    input_name, output_names = SIGNATURES[card.role]
+    for kind, nodes, names in (
+        ("inputs", session.get_inputs(), (input_name,)),
+        ("outputs", session.get_outputs(), output_names),
+    ):
+        found = [(node.name, node.type, node.shape[1:]) for node in nodes]
+        expected = [(name, "tensor(float)", shapes.get(name, latent)) for name in names]
+        if found != expected:
+            raise BundleError(f"{source}: its {kind} are {found}; its card promises {expected}")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,210 @@
+"""The settings of a run, as frozen dataclasses that read from TOML and write to it.
+
+A run's `config.toml` holds every setting, so that `vae-train --config` makes the run again, and a
+checkpoint carries the same settings, so that weights never travel without their architecture.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+
+from vae_training.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the images come from and how they are cut."""
+
+    source: str = "faces"
+    """A named data set, a .npy or .npz file, or a folder of pictures."""
+    array: str | None = None
+    """Which array of an .npz."""
+    groups: str | None = None
+    """Which array of an .npz says what belongs together (one person) and must not be split."""
+    image_size: tuple[int, int] | None = None
+    """Height and width to crop and resize to; the images' own where None."""
+    channels: int | None = None
+    """1 (gray) or 3 (colour); the images' own where None."""
+    validation: float = 0.1
+    """Share of the images that is held out and measured each epoch; from 0 to 0.9."""
+    skip_bad: bool = False
+    """Leave out pictures that cannot be read, instead of stopping."""
+
+    def __post_init__(self) -> None:
+        _require(0.0 <= self.validation <= 0.9, "data.validation", self.validation, "0 to 0.9")
+        _require(self.channels in (None, 1, 3), "data.channels", self.channels, "1 or 3")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The classic architecture in any size."""
+
+    height: int = 24
+    width: int = 24
+    channels: int = 1
+    filters: tuple[int, int] = (32, 64)
+    """Output channels of the encoder's two convolutions; the decoder mirrors them."""
+    latent_size: int = 20
+    fc_relu: bool = False
+    """A ReLU behind the decoder's linear layer, which some versions of the classic code have."""
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            size = getattr(self, name)
+            _require(size >= 4 and size % 4 == 0, f"model.{name}", size, "a multiple of 4, at least 4")
+        _require(self.channels in (1, 3), "model.channels", self.channels, "1 or 3")
+        _require(len(self.filters) == 2 and min(self.filters) >= 1, "model.filters", self.filters, "two numbers >= 1")
+        _require(self.latent_size >= 1, "model.latent_size", self.latent_size, "at least 1")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self.channels, self.height, self.width
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long, how fast, and towards what."""
+
+    epochs: int = 5
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+    schedule: str = "constant"
+    """`constant`, or `onecycle`: up to the learning rate and down to almost zero (Smith 2018)."""
+    beta: float = 0.5
+    """Weight of the KL divergence; 1 is the ELBO (Kingma and Welling 2014), others are a beta-VAE."""
+    seed: int = 0
+    device: str = "auto"
+    """`auto` (CUDA where there is one), `cpu` or `cuda`."""
+    compile: str = "auto"
+    """`on`, `off`, or `auto`: torch.compile where the run is long enough to repay it."""
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "training.epochs", self.epochs, "at least 1")
+        _require(self.batch_size >= 1, "training.batch_size", self.batch_size, "at least 1")
+        _require(0 < self.learning_rate < 1e3, "training.learning_rate", self.learning_rate, "above 0")
+        _require(0 <= self.beta < 1e6, "training.beta", self.beta, "at least 0")
+        _require(0 <= self.seed < 2**63, "training.seed", self.seed, "0 to 2**63 - 1")
+        for name, choices in (
+            ("schedule", SCHEDULES),
+            ("device", DEVICES),
+            ("compile", COMPILE_CHOICES),
+        ):
+            _require(getattr(self, name) in choices, f"training.{name}", getattr(self, name), ", ".join(choices))
+
+
+SCHEDULES = ("constant", "onecycle")
+DEVICES = ("auto", "cpu", "cuda")
+COMPILE_CHOICES = ("auto", "on", "off")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that makes a run what it is."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Return the settings as plain values by section; settings that are None are left out."""
+        return {
+            section: {key: _plain(value) for key, value in values.items() if value is not None}
+            for section, values in dataclasses.asdict(self).items()
+        }
+
+    def to_toml(self) -> str:
+        """Return the settings as TOML."""
+        return tomli_w.dumps(self.to_dict())
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any], source: str = "config") -> Config:
+        """Build a configuration from plain values; what is not named keeps its default.
+
+        Raises:
+            ConfigError: an unknown section or setting, or a wrong type or value.
+        """
+        sections = {f.name: f.default_factory for f in dataclasses.fields(cls)}
+        _refuse_unknown(record, sections, source, "section")
+        return cls(
+            data=_section(DataConfig, record.get("data", {}), f"{source}: data"),
+            model=_section(ModelConfig, record.get("model", {}), f"{source}: model"),
+            training=_section(TrainingConfig, record.get("training", {}), f"{source}: training"),
+        )
+
+    @classmethod
+    def from_toml(cls, path: Path) -> Config:
+        """Read a configuration file.
+
+        Raises:
+            ConfigError: unreadable, not TOML, or with a wrong setting.
+        """
+        return cls.from_dict(read_toml(path), str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: unreadable or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: not a readable TOML file ({error})") from error
+
+
+def _section(kind: type[Section], values: object, source: str) -> Section:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{source}: {values!r}; expected a table of settings")
+    hints = typing.get_type_hints(kind)
+    _refuse_unknown(values, hints, source, "setting")
+    return kind(**{key: _as_type(value, hints[key], f"{source}.{key}") for key, value in values.items()})
+
+
+def _as_type(value: object, hint: Any, source: str) -> object:  # noqa: ANN401
+    """Check a plain value against a field's type; TOML knows no tuples, and 1 is a fine float."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if typing.get_origin(hint) is tuple:
+        kinds = typing.get_args(hint)
+        if not isinstance(value, (list, tuple)) or len(value) != len(kinds):
+            raise ConfigError(f"{source} is {value!r}; expected {len(kinds)} values")
+        return tuple(_as_type(item, kind, source) for item, kind in zip(value, kinds, strict=True))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"{source} is {value!r}; expected {hint.__name__}")
+    return value
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Any], source: str, what: str) -> None:
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ConfigError(f"{source}: unknown {what} {', '.join(unknown)}; expected {', '.join(known)}")
+
+
+def _require(condition: bool, name: str, value: object, expected: str) -> None:  # noqa: FBT001
+    if not condition:
+        raise ConfigError(f"{name} is {value!r}; expected {expected}")
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

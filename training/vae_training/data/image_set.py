@@ -1,0 +1,44 @@
+"""The one form in which training sees a data set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Pictures = npt.NDArray[np.uint8]
+Size = tuple[int, int]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images to train on, and where they come from.
+
+    Attributes:
+        images: (N, H, W, C) uint8, C 1 (gray) or 3 (RGB), C-contiguous. May be a read-only numpy.memmap.
+        groups: (N,) int64, or None. Images with the same number belong together (one person, say) and are
+            never split between training and validation.
+        name: short, for cards and messages: "faces", "lfw", the name of the file or folder.
+        source: one line for a model card: where the images come from, and their licence where known.
+    """
+
+    images: Pictures
+    groups: npt.NDArray[np.int64] | None
+    name: str
+    source: str
+
+
+def short_name(path: Path) -> str:
+    """Give a file's name without its suffix, or a folder's name, as text that any card can hold."""
+    path = path.resolve()
+    name = path.stem if path.is_file() else path.name
+    # A name that is not UTF-8 reaches Python as half characters that no JSON or TOML file may hold.
+    return os.fsencode(name).decode("utf-8", errors="backslashreplace") or "images"

@@ -1,0 +1,30 @@
+"""Where training runs."""
+
+from __future__ import annotations
+
+import torch
+
+from vae_runtime.errors import ProviderError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that `auto`, `cpu` or `cuda` stands for.
+
+    Raises:
+        ProviderError: `cuda` without a GPU that this PyTorch can use.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for the CPU only"
+        raise ProviderError(
+            f"device 'cuda' is not available: PyTorch {torch.__version__} is built {built} and sees no GPU. "
+            "Expected an NVIDIA GPU with its driver (nvidia-smi shows it) and a CUDA build of PyTorch"
+        )
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and available) else "cpu")
+
+
+def describe_device(device: torch.device) -> str:
+    """Return the device's name for people."""
+    if device.type == "cuda":
+        return f"CUDA ({torch.cuda.get_device_name(device)})"
+    return f"CPU ({torch.get_num_threads()} threads)"

@@ -1,0 +1,45 @@
+"""Adam's state as named tensors, so that it can lie in a safetensors file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from vae_training.errors import CheckpointError
+
+_PREFIX = "optimizer."
+_SLOTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+def optimizer_to_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """Return every parameter's state as `optimizer.<parameter>.<slot>`."""
+    return {
+        f"{_PREFIX}{name}.{slot}": optimizer.state[parameter][slot]
+        for name, parameter in model.named_parameters()
+        for slot in _SLOTS
+        if slot in optimizer.state[parameter]
+    }
+
+
+def optimizer_from_tensors(
+    optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor], source: str
+) -> None:
+    """Put the state back.
+
+    Raises:
+        CheckpointError: a parameter's state is missing or of another shape.
+    """
+    state: dict[int, dict[str, Tensor]] = {}
+    for index, (name, parameter) in enumerate(model.named_parameters()):
+        state[index] = {}
+        for slot in _SLOTS:
+            tensor = tensors.get(f"{_PREFIX}{name}.{slot}")
+            if tensor is None or (slot != "step" and tensor.shape != parameter.shape):
+                raise CheckpointError(
+                    f"{source}: no fitting optimizer state {slot!r} for {name}; it cannot be resumed"
+                )
+            state[index][slot] = tensor
+    # Through load_state_dict, which takes each tensor to where its parameter is.
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,35 @@
+"""The loss curve of a run, as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vae_runtime.atomic import atomic_file
+
+_PARTS = (("loss", "loss"), ("reconstruction", "reconstruction"), ("kl", "KL"))
+_TRAINING, _VALIDATION = "#1f5fa8", "#d9822b"
+
+
+def plot_losses(path: Path, metrics: Sequence[dict[str, Any]], beta: float) -> None:
+    """Draw the loss and its two parts over the epochs, for training and validation."""
+    from matplotlib.figure import Figure  # slow to import, and wanted once an epoch
+
+    figure = Figure(figsize=(10.5, 3.4), layout="constrained")
+    figure.suptitle(f"loss = reconstruction + {beta:g} x KL, nats per image", fontsize=11)
+    epochs = [row["epoch"] for row in metrics]
+    for axes, (key, title) in zip(figure.subplots(1, 3), _PARTS, strict=True):
+        axes.plot(epochs, [row[key] for row in metrics], color=_TRAINING, marker=".", label="training")
+        if metrics and f"validation_{key}" in metrics[0]:
+            held_out = [row[f"validation_{key}"] for row in metrics]
+            axes.plot(epochs, held_out, color=_VALIDATION, marker=".", label="validation")
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("epoch", fontsize=9)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(fontsize=8, frameon=False)
+    with atomic_file(path) as beside:
+        figure.savefig(beside, format="png", dpi=110)
