@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import numpy as np
-
 from face_drawing import IMAGE_SIZE, FaceSet, draw_faces
 
 __all__ = ["FaceSet", "draw_faces", "main"]
@@ -34,14 +33,15 @@ def write_set(file: BinaryIO, faces: FaceSet) -> None:
     np.savez_compressed(
         file,
         images=faces.images,
-        factors=faces.factors,
+        # Column by column: equal numbers then stand together, which makes the file smaller.
+        factors=np.asfortranarray(faces.factors),
         factor_names=np.array(faces.factor_names),
     )
 
 
 def write_preview(file: BinaryIO, faces: FaceSet) -> None:
     """Write a PNG sheet of the first 100 faces, enlarged without smoothing."""
-    from PIL import Image  # noqa: PLC0415 - only this option needs Pillow
+    from PIL import Image  # only this option needs Pillow
 
     shown = np.zeros((PREVIEW_SIDE**2, IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8)
     count = min(len(faces.images), len(shown))
@@ -100,9 +100,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.preview is not None:
             write_whole(options.preview, faces, write_preview)
     except OSError as error:
-        print(f"draw_faces: cannot write: {error}", file=sys.stderr)
+        sys.stderr.write(f"draw_faces: cannot write: {error}\n")
         return 1
-    print(f"{options.output}: {options.n} faces, {options.output.stat().st_size} bytes")
+    sys.stdout.write(f"{options.output}: {options.n} faces, {options.output.stat().st_size} bytes\n")
     return 0
 
 

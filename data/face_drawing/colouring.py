@@ -7,11 +7,15 @@ file are proportions of faces and of their tones, set by eye.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from face_drawing.factors import Factors
-from face_drawing.head import Landmarks, View
 from face_drawing.shapes import Array, bump, mix, ramp, rounded_box, stripe
+
+if TYPE_CHECKING:
+    from face_drawing.factors import Factors
+    from face_drawing.head import Landmarks, View
 
 EDGE = 0.05
 """Half width of an ordinary edge: half a pixel of the final picture."""

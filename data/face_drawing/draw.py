@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from face_drawing import colouring
 from face_drawing.factors import (
@@ -21,13 +21,16 @@ from face_drawing.head import PIXELS_PER_UNIT, place_landmarks, view_head
 from face_drawing.lighting import light_egg, light_head
 from face_drawing.shapes import Array, block_mean, blur, mix, ramp, smooth_field
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 IMAGE_SIZE = 24
 DRAWING_SIZE = 72
 """Faces are drawn three times finer than they are kept; all edges are soft, so that suffices."""
-BATCH = 64
+BATCH = 32
 """Faces drawn at once: enough for numpy to be quick, few enough to need little memory."""
-GRAY_STEP = 4
-"""Gray values are multiples of this: 64 levels look the same and make a smaller file."""
+GRAY_STEP = 5
+"""Gray values are multiples of this: 52 levels look the same and make a smaller file."""
 NOISE = 2.0
 """Standard deviation of the noise of the camera, in gray values of 0 to 255."""
 MOTTLE_GRID = 6
@@ -39,7 +42,7 @@ CLUTTER_GRID = 4
 class FaceSet:
     """Faces and the numbers they were drawn from.
 
-    images: (n, 24, 24) uint8, gray, 0 black to 252 white in steps of 4;
+    images: (n, 24, 24) uint8, gray, 0 black to 255 white in steps of 5;
     factors: (n, F) float32, in the ranges of FACTORS;
     factor_names: the F names, in the order of the columns.
     """
@@ -104,7 +107,7 @@ def photograph(f: Factors, texture: Texture) -> NDArray[np.uint8]:
     # Uniform numbers have the standard deviation 1 / sqrt(12).
     gray = 255.0 * tone + NOISE * np.sqrt(12.0) * (texture.noise - 0.5)
     stepped = GRAY_STEP * np.rint(gray / GRAY_STEP)
-    pictures: NDArray[np.uint8] = np.clip(stepped, 0, 256 - GRAY_STEP).astype(np.uint8)
+    pictures: NDArray[np.uint8] = np.clip(stepped, 0, 255).astype(np.uint8)
     return pictures
 
 

@@ -7,12 +7,14 @@ background are independent of each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from face_drawing.shapes import Array
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Factors = dict[str, Array]
 
@@ -33,10 +35,10 @@ FACTORS: tuple[Factor, ...] = (
     Factor("exposure", -1.0, 1.0, "brightness of the picture: -1 dark, 1 bright"),
     Factor("contrast", -1.0, 1.0, "tone curve: -1 flat, 1 steep"),
     Factor("blur", 0.0, 1.0, "softness of the lens"),
-    Factor("yaw", -0.45, 0.45, "head turned, radians: positive shows the nose further right"),
+    Factor("yaw", -0.5, 0.5, "head turned, radians: positive shows the nose further right"),
     Factor("pitch", -0.25, 0.25, "head nodding, radians: positive looks down"),
-    Factor("roll", -0.2, 0.2, "head tilted, radians: positive turns clockwise"),
-    Factor("scale", 0.86, 1.14, "size of the head, 1 on average"),
+    Factor("roll", -0.25, 0.25, "head tilted, radians: positive turns clockwise"),
+    Factor("scale", 0.875, 1.125, "size of the head, 1 on average"),
     Factor("shift_x", -1.0, 1.0, "sideways shift, pixels of the 24"),
     Factor("shift_y", -1.0, 1.0, "downward shift, pixels of the 24"),
     Factor("background", 0.0, 1.0, "tone behind the head: 0 black, 1 white"),
@@ -83,6 +85,10 @@ UNIFORMS_PER_FACE = 80
 """Uniform numbers set aside for the factors of one face: a few more than are used today."""
 
 
+FACTOR_STEP = 1.0 / 128.0
+"""Factors are multiples of this, so that float32 holds exactly what a face was drawn from."""
+
+
 class Columns:
     """Hands out the columns of a table of uniform numbers (n, K) one after the other.
 
@@ -122,7 +128,7 @@ def sample_factors(uniform: Array) -> Factors:
     sample_build(c, f)
     sample_expression(c, f)
     sample_hair(c, f)
-    return f
+    return {name: np.rint(value / FACTOR_STEP) * FACTOR_STEP for name, value in f.items()}
 
 
 def sample_scene(c: Columns, f: Factors) -> None:
@@ -133,10 +139,10 @@ def sample_scene(c: Columns, f: Factors) -> None:
     f["exposure"] = c.peaked()
     f["contrast"] = c.peaked()
     f["blur"] = c.flat()
-    f["yaw"] = c.peaked(-0.45, 0.45)
+    f["yaw"] = c.peaked(-0.5, 0.5)
     f["pitch"] = c.peaked(-0.25, 0.25)
-    f["roll"] = c.peaked(-0.2, 0.2)
-    f["scale"] = c.peaked(0.86, 1.14)
+    f["roll"] = c.peaked(-0.25, 0.25)
+    f["scale"] = c.peaked(0.875, 1.125)
     f["shift_x"] = c.peaked()
     f["shift_y"] = c.peaked()
     f["background"] = c.flat()

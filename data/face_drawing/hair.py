@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from face_drawing.factors import Factors
 from face_drawing.head import HEAD_HEIGHT, View
 from face_drawing.shapes import Array, mix, ramp
+
+if TYPE_CHECKING:
+    from face_drawing.factors import Factors
 
 
 class Hair(NamedTuple):

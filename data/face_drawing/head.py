@@ -8,12 +8,14 @@ mouth lies near 1.03.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from face_drawing.factors import Factors
 from face_drawing.shapes import Array, bump, ramp, stripe
+
+if TYPE_CHECKING:
+    from face_drawing.factors import Factors
 
 HEAD_HEIGHT = 1.65
 HEAD_DEPTH = 0.95

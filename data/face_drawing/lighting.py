@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from face_drawing.factors import Factors
 from face_drawing.shapes import Array, box_blur, ramp
+
+if TYPE_CHECKING:
+    from face_drawing.factors import Factors
 
 
 class Light(NamedTuple):

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import tomli_w
-
 from vae_training.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -132,6 +130,8 @@ class Config:
 
     def to_toml(self) -> str:
         """Return the settings as TOML."""
+        import tomli_w  # comes with the [train] extra, and --help must work without
+
         return tomli_w.dumps(self.to_dict())
 
     @classmethod

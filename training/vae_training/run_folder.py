@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,18 +46,13 @@ class RunFolder:
         """Samples after an epoch, always from the same noise."""
         return self.path / "samples" / f"epoch-{epoch:04d}.png"
 
-    def create(self, config: Config) -> None:
-        """Make the folder and write the settings into it.
-
-        Raises:
-            ConfigError: there is something in it already.
-        """
+    def refuse_used(self) -> None:
+        """Raise `ConfigError` where there is something in the folder already."""
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise ConfigError(
                 f"{self.path} exists and is not empty; give another folder with -o, "
                 f"or go on with that run: vae-train --resume {self.path}"
             )
-        self.write_config(config)
 
     def write_config(self, config: Config) -> None:
         """Write the settings."""
@@ -75,7 +70,7 @@ class RunFolder:
                     break
         return rows
 
-    def write_metrics(self, rows: list[Mapping[str, Any]] | list[dict[str, Any]]) -> None:
+    def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the metrics anew: after a resume no epoch stands twice."""
         with atomic_file(self.metrics) as beside:
             beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -42,20 +42,22 @@ def load_npz(path: Path, *, array: str | None, groups: str | None) -> ImageSet:
     Raises:
         DataError, InputError: no such array, several that could be meant, or not images.
     """
-    key = array or _only_images(path)
-    pictures = to_pictures(f"{path}: array {key!r}", _read(path, key))
-    numbers = None if groups is None else _groups(path, groups, len(pictures))
+    members = read_npz(path, array)
+    key = array or _only_images(path, members)
+    pictures = to_pictures(f"{path}: array {key!r}", _require_array(path, key, members[key]))
+    numbers = None
+    if groups is not None:
+        member = members[groups] if groups in members else read_npz(path, groups)[groups]
+        numbers = _to_groups(path, groups, member, len(pictures))
     name = short_name(path)
     return ImageSet(pictures, numbers, name, source=f"the file {name}.npz, array {key!r}")
 
 
-def _only_images(path: Path) -> str:
-    members = read_npz(path)
+def _only_images(path: Path, members: dict[str, Array]) -> str:
     likely = [key for key, member in members.items() if _looks_like_images(member)]
     if len(likely) == 1:
         return likely[0]
-    shown = likely or members
-    listed = ", ".join(f"{key} {_describe(members[key])}" for key in shown) or "nothing"
+    listed = ", ".join(f"{key} {_describe(members[key])}" for key in likely or members) or "nothing"
     found = "several arrays that look like images" if likely else "no array that looks like images"
     raise DataError(f"{path}: {found}; name one with --array (it holds {listed})")
 
@@ -73,15 +75,14 @@ def _describe(member: Array) -> str:
     return f"{member.shape} {member.dtype}" if isinstance(member, np.ndarray) else "(not an array)"
 
 
-def _read(path: Path, key: str) -> Array:
-    member = read_npz(path, key)[key]
+def _require_array(path: Path, key: str, member: Array) -> Array:
     if not isinstance(member, np.ndarray):
         raise DataError(f"{path}: {key!r} is not an array")
     return member
 
 
-def _groups(path: Path, key: str, count: int) -> npt.NDArray[np.int64]:
-    numbers = _read(path, key)
+def _to_groups(path: Path, key: str, member: Array, count: int) -> npt.NDArray[np.int64]:
+    numbers = _require_array(path, key, member)
     if numbers.shape != (count,) or numbers.dtype.kind not in "iu":
         raise DataError(
             f"{path}: groups {key!r} {_describe(numbers)}; expected one whole number for each image: "

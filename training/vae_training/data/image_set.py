@@ -38,7 +38,8 @@ class ImageSet:
 
 def short_name(path: Path) -> str:
     """Give a file's name without its suffix, or a folder's name, as text that any card can hold."""
-    path = path.resolve()
-    name = path.stem if path.is_file() else path.name
+    if path.name in ("", ".."):
+        path = path.resolve()
+    name = path.name if path.is_dir() else path.stem
     # A name that is not UTF-8 reaches Python as half characters that no JSON or TOML file may hold.
     return os.fsencode(name).decode("utf-8", errors="backslashreplace") or "images"

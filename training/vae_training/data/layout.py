@@ -75,7 +75,7 @@ def require_trainable(what: str, pictures: Pictures) -> None:
     """Raise `DataError` unless there are two or more images of a size that the model can take."""
     count, height, width, _ = pictures.shape
     if count < 2:
-        raise DataError(f"{what}: {count} images; expected at least 2")
+        raise DataError(f"{what}: expected at least 2 images; found {count}")
     if not is_model_size((height, width)):
         raise DataError(f"{what}: images of {height}x{width} pixels; {_size_advice((height, width))}")
 
@@ -135,10 +135,12 @@ def _to_uint8(what: str, array: Array) -> Pictures:
         )
     _require_unit_range(what, array)
     converted = np.empty(array.shape, np.uint8)
+    # Half precision is too coarse to round from.
+    precision = np.promote_types(array.dtype, np.float32)
     # In batches, so that a large array on disk is never whole in memory as floating point.
     for start in range(0, len(array), _BATCH):
         batch = slice(start, start + _BATCH)
-        converted[batch] = np.rint(array[batch] * 255)
+        converted[batch] = np.rint(np.multiply(array[batch], 255, dtype=precision))
     return converted
 
 

@@ -1,0 +1,167 @@
+"""Writing a bundle: built beside its place, opened, proven, and only then renamed into it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vae_export.graphs import add_cards, build_graphs
+from vae_export.model_card import write_model_card
+from vae_export.opsets import require_supported
+from vae_export.parity import Difference, Tolerances, compare, require_parity
+from vae_export.quality import measure_quality
+from vae_export.readback import check_graph, operators
+from vae_export.sources import Source
+from vae_runtime.atomic import atomic_folder
+from vae_runtime.bundle import SUMS, Bundle
+from vae_runtime.card import Card, Likelihood
+from vae_runtime.cli.pictures import enlarge, save_png
+from vae_runtime.grid import grid
+from vae_runtime.model import Model, load
+from vae_training.data import ImageSet, split
+
+_PREVIEW_ROWS, _PREVIEW_COLUMNS = 5, 8
+_PREVIEW_WIDTH = 768  # pixels
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be chosen of an export."""
+
+    opset: int
+    name: str
+    license: str = ""
+    data: str = ""
+    """Where the training images come from, for the card."""
+    tolerances: Tolerances = Tolerances()
+    provider: str = "cpu"
+    """On which parity is checked."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written, and how near it is to PyTorch."""
+
+    path: Path
+    card: Card
+    differences: Sequence[Difference]
+    sizes: dict[str, int]
+    """Bytes of each graph."""
+    operators: list[str]
+
+
+def export_bundle(
+    source: Source,
+    images: ImageSet,
+    output: Path,
+    settings: Settings,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Write a bundle and prove that it matches PyTorch.
+
+    Args:
+        source: the trained model.
+        images: real images of the model's shape, for the proof and the figures of the card.
+        output: the bundle's folder.
+        settings: opset, name, tolerances and what the card says.
+        overwrite: replace a folder that is there.
+        progress: called with what is being done, step by step.
+
+    Raises:
+        OpsetError: the opset cannot be written here.
+        ParityError: the graphs and PyTorch disagree; nothing is written.
+        OutputExistsError: the folder is there already.
+        GraphError: the written file is not what was promised.
+    """
+    require_supported(settings.opset)
+    say = progress or (lambda _: None)
+    with atomic_folder(output, overwrite=overwrite) as beside:
+        say(f"tracing encoder and decoder to opset {settings.opset}")
+        graphs = build_graphs(source.model, settings.opset)
+        draft = _card(source, settings)
+        say("measuring quality on held-out images")
+        card = replace(draft, quality=_quality(source, images, add_cards(graphs, draft)))
+        files = add_cards(graphs, card)
+        for role, data in files.items():
+            (beside / f"{role}.onnx").write_bytes(data)
+        _write_sums(beside)  # so that the runtime opens the folder; written again when it is complete
+        say("reading the files back")
+        for role in files:
+            check_graph((beside / f"{role}.onnx").read_bytes(), role, settings.opset)
+        say(f"comparing with PyTorch on {settings.provider}")
+        with load(beside, provider=settings.provider) as model:
+            differences = compare(source.model, model, _pictures(images), settings.tolerances)
+            require_parity(differences)
+            card = model.card
+            _write_preview(beside / "preview.png", model)
+        say("writing card, recipe and sums")
+        sizes = {role: len(data) for role, data in files.items()}
+        names = sorted({name for data in files.values() for name in operators(data)})
+        (beside / "README.md").write_text(write_model_card(card, differences, sizes, names), encoding="utf-8")
+        (beside / "recipe.toml").write_text(_recipe(source, settings), encoding="utf-8")
+        _write_sums(beside)
+    return Report(output, card, differences, sizes, names)
+
+
+def _card(source: Source, settings: Settings) -> Card:
+    config = source.model.config
+    return Card(
+        name=settings.name,
+        role="",  # each graph gets its own
+        image_shape=config.image_shape,
+        latent_size=config.latent_size,
+        likelihood=Likelihood("bernoulli"),
+        precision="fp32",
+        opset=settings.opset,
+        bundle_id="",  # a hash of what is to be written
+        license=settings.license,
+        data=settings.data,
+        recipe=source.config.to_dict() if source.config else {},
+    )
+
+
+def _quality(source: Source, images: ImageSet, files: dict[str, bytes]) -> dict[str, float]:
+    """Measure on the images that were held out of training; of weights alone nobody knows which those are."""
+    if source.config is None:
+        return {}
+    _, held_out = split(images, source.config.data.validation, source.config.training.seed)
+    with Model(Bundle("the new bundle", files), provider="cpu") as model:
+        return measure_quality(source, model, _pictures(images)[held_out])
+
+
+def _pictures(images: ImageSet) -> npt.NDArray[np.uint8]:
+    """Return the images as the runtime takes them: without the channel axis where there is one channel."""
+    return images.images[..., 0] if images.images.shape[-1] == 1 else images.images
+
+
+def _write_preview(path: Path, model: Model) -> None:
+    pictures = model.sample(_PREVIEW_ROWS * _PREVIEW_COLUMNS, seed=0, dtype=np.uint8)
+    factor = max(1, _PREVIEW_WIDTH // (_PREVIEW_COLUMNS * pictures.shape[2]))
+    save_png(path, enlarge(grid(pictures, _PREVIEW_ROWS, _PREVIEW_COLUMNS), factor))
+
+
+def _recipe(source: Source, settings: Settings) -> str:
+    if source.config is None:
+        return f"# Exported from weights alone with: vae-export WEIGHTS --opset {settings.opset}\n"
+    return (
+        "# To make this bundle again:\n"
+        "#   vae-train --config recipe.toml -o run\n"
+        f"#   vae-export run --opset {settings.opset} --name {settings.name} -o bundle\n\n{source.config.to_toml()}"
+    )
+
+
+def _write_sums(folder: Path) -> None:
+    """Write SHA256SUMS over every other file, in the form that `sha256sum -c` reads."""
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
+        for path in sorted(folder.iterdir())
+        if path.name != SUMS
+    ]
+    (folder / SUMS).write_text("".join(lines), encoding="ascii", newline="\n")

@@ -1,0 +1,155 @@
+"""`vae-export`: writes a trained model as a bundle of ONNX graphs, and proves that they match."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vae_runtime._version import __version__
+from vae_runtime.cli.exits import run_command
+from vae_runtime.cli.options import Size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from vae_export.bundle import Report
+    from vae_export.sources import Source
+    from vae_training.data import ImageSet
+
+
+def main() -> None:
+    """Run `vae-export` as a process."""
+    run_command(vae_export, "vae-export")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle's folder. [default: SOURCE/bundle]")
+@click.option("--opset", type=int, default=17, show_default=True, help="Version of the standard operator set.")
+@click.option("--name", help="The model's name on its card. [default: the output folder's name]")
+@click.option("--license", "license_name", default="", help="The model's licence, for its card: an SPDX name.")
+@click.option("--data-note", help="Where the training images come from, for the card. [default: as the data set says]")
+@click.option("--data", metavar="SOURCE", help="Images to prove parity on, as vae-train takes them. "
+              "[default: the training images; the embedded faces for weights alone]")
+@click.option("--image-size", type=Size(), help="For weights alone of images that are not square: HxW.")
+@click.option("--fc-relu", is_flag=True, help="For weights alone: their code has a ReLU behind decoder.fc.")
+@click.option("--image-tolerance", type=click.FloatRange(0, min_open=True), default=1e-5, show_default=True,
+              help="Largest difference of a pixel in [0, 1].")
+@click.option("--latent-tolerance", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True,
+              help="Largest difference of a mean or log-variance.")
+@click.option("--provider", default="cpu", show_default=True, help="Where parity is checked: cpu, cuda, ...")
+@click.option("--overwrite", is_flag=True, help="Replace the output folder.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.version_option(__version__, prog_name="vae-export")
+def vae_export(
+    source: Path,
+    output: Path | None,
+    opset: int,
+    name: str | None,
+    license_name: str,
+    data_note: str | None,
+    data: str | None,
+    image_size: tuple[int, int] | None,
+    image_tolerance: float,
+    latent_tolerance: float,
+    provider: str,
+    *,
+    fc_relu: bool,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Write encoder and decoder of a trained model as ONNX graphs, and prove that they match PyTorch.
+
+    SOURCE is a run folder of vae-train, one checkpoint of it, or the weights alone of the classic
+    architecture (.pth, .pt or .safetensors).
+
+    \b
+    vae-export runs/faces-1 -o faces                 the newest checkpoint of a run
+    vae-export weights.pth --opset 17 -o faces       somebody else's weights
+    """  # noqa: D301 - \b is click's mark for lines to leave as they are
+    from rich.console import Console
+
+    from vae_export.bundle import Settings, export_bundle
+    from vae_export.opsets import require_supported
+    from vae_export.parity import Tolerances
+    from vae_export.sources import load_source
+    from vae_runtime.atomic import refuse_existing
+
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    require_supported(opset)
+    target = output or _beside(source)
+    refuse_existing(target, overwrite=overwrite)
+    with console.status("reading the model") as status:
+        model = load_source(source, image_size=image_size, fc_relu=fc_relu)
+        status.update("reading images to prove it on")
+        images = _images(model, data)
+        settings = Settings(
+            opset=opset,
+            name=name or (target.name if output else model.name),
+            license=license_name,
+            data=data_note if data_note is not None else (images.source if model.config and not data else ""),
+            tolerances=Tolerances(image_tolerance, latent_tolerance),
+            provider=provider,
+        )
+        report = export_bundle(
+            model, images, target, settings, overwrite=overwrite, progress=lambda step: _say(console, status, step)
+        )
+    console.print(_table(report, images.name))
+    if model.config is None and not fc_relu:
+        console.print("Weights alone do not say whether a ReLU stands behind decoder.fc: taken as none (--fc-relu).")
+    if not quiet:
+        _point_out(report)
+
+
+def _beside(source: Path) -> Path:
+    return source / "bundle" if source.is_dir() else source.with_name(f"{source.stem}-bundle")
+
+
+def _say(console: Console, status: object, step: str) -> None:
+    """Show the step: in the line with the spinner on a terminal, as a line of its own elsewhere."""
+    if console.is_terminal:
+        status.update(step)  # type: ignore[attr-defined]  # rich.status.Status, imported lazily
+    else:
+        console.print(step)
+
+
+def _images(model: Source, data: str | None) -> ImageSet:
+    """Load what parity is proven on, in the model's shape."""
+    from dataclasses import asdict
+
+    from vae_training.config import DataConfig
+    from vae_training.data import load_images
+
+    shape = model.model.config
+    own = model.config.data if model.config and data is None else DataConfig(source=data or "faces")
+    settings = asdict(own)
+    source = settings.pop("source")
+    settings.pop("validation")
+    return load_images(
+        source, **{**settings, "image_size": (shape.height, shape.width), "channels": shape.channels}
+    )
+
+
+def _table(report: Report, images: str) -> Table:
+    from rich.table import Table
+
+    table = Table(title=f"PyTorch and ONNX, largest absolute difference (images: {images})", title_justify="left")
+    for heading in ("output", "on", "maximum", "mean", "limit", ""):
+        table.add_column(heading, justify="left" if heading in ("output", "on", "") else "right")
+    for row in report.differences:
+        verdict = "ok" if row.passed else "FAILED"
+        table.add_row(row.output, row.inputs, f"{row.maximum:.1e}", f"{row.mean:.1e}", f"{row.limit:g}", verdict)
+    return table
+
+
+def _point_out(report: Report) -> None:
+    card, path = report.card, shlex.quote(str(report.path))
+    sizes = ", ".join(f"{role} {size / 1000:,.0f} kB" for role, size in report.sizes.items())
+    click.echo(f"bundle   {report.path}  ({sizes}; opset {card.opset}, {card.precision})")
+    click.echo(f"sample   vae-run sample -n 100 --model {path} -o samples.png")
+    click.echo(f"between  vae-run interpolate 1 2 --steps 20 --model {path} -o between.png")
+    click.echo(f"check    vae-run check --model {path}")

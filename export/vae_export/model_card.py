@@ -1,0 +1,95 @@
+"""The bundle's README: the model's card for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vae_export.parity import Difference
+from vae_runtime.card import Card
+
+
+def write_model_card(card: Card, differences: Sequence[Difference], sizes: dict[str, int], operators: list[str]) -> str:
+    """Return the README as Markdown."""
+    channels, height, width = card.image_shape
+    colour = "gray" if channels == 1 else "colour"
+    license_line = f"license: {card.license.lower()}\n" if card.license else ""
+    return f"""---
+library_name: vae-edge
+tags: [variational-autoencoder, onnx, image-generation]
+{license_line}---
+
+# {card.name}
+
+A variational autoencoder of {width}x{height} {colour} images with {card.latent_size} latents,
+as two ONNX graphs that run with numpy and onnxruntime alone.
+
+![New images, drawn by this model](preview.png)
+
+```
+vae-run sample -n 100 --model PATH_TO_THIS_FOLDER -o grid.png
+```
+
+```python
+import vae_runtime
+
+model = vae_runtime.load("PATH_TO_THIS_FOLDER")
+pictures = model.sample(100, seed=7, dtype="uint8")  # (100, {height}, {width}{", 3" if channels == 3 else ""}) uint8
+```
+
+## Tensors
+
+| file | input | outputs | bytes |
+| --- | --- | --- | --- |
+| `encoder.onnx` | `image` (batch, {channels}, {height}, {width}) float32 in [0, 1] | \
+`mean`, `logvar` (batch, {card.latent_size}) float32 | {sizes["encoder"]:,} |
+| `decoder.onnx` | `latent` (batch, {card.latent_size}) float32 | \
+`image` (batch, {channels}, {height}, {width}) float32 in [0, 1] | {sizes["decoder"]:,} |
+
+Opset {card.opset}, {card.precision}; operators: {", ".join(operators)}. New images: decode latents drawn from the standard normal.
+The likelihood is {_likelihood(card)}: the decoder gives its mean.
+
+## Training
+
+{_data(card)}
+`recipe.toml` holds the settings: `vae-train --config recipe.toml`, then `vae-export`.
+
+{_quality(card)}
+## Parity with PyTorch
+
+Largest absolute differences at batch sizes 1, 2, 7 and 64, measured on the files of this folder when they were written.
+
+| output | on | maximum | mean | limit |
+| --- | --- | --- | --- | --- |
+{_parity(differences)}
+
+## Limits
+
+The model knows what it was trained on and nothing else: images unlike those come back changed into ones like
+those. New images resemble the training data in what they show and in whom they leave out.
+{_license(card)}"""
+
+
+def _likelihood(card: Card) -> str:
+    scale = card.likelihood.noise_scale
+    return card.likelihood.name + (f" with standard deviation {scale:g}" if scale is not None else "")
+
+
+def _data(card: Card) -> str:
+    return f"Data: {card.data}.\n" if card.data else "Nothing is known of its training data.\n"
+
+
+def _quality(card: Card) -> str:
+    if not card.quality:
+        return ""
+    rows = "\n".join(f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in card.quality.items())
+    return f"| measured | value |\n| --- | --- |\n{rows}\n"
+
+
+def _parity(differences: Sequence[Difference]) -> str:
+    return "\n".join(
+        f"| {row.output} | {row.inputs} | {row.maximum:.1e} | {row.mean:.1e} | {row.limit:g} |" for row in differences
+    )
+
+
+def _license(card: Card) -> str:
+    return f"\nLicence: {card.license}.\n" if card.license else ""

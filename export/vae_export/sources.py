@@ -1,0 +1,157 @@
+"""What can be exported: a run folder, a checkpoint, or a file of weights alone."""
+
+from __future__ import annotations
+
+import math
+import pickle  # noqa: S403, TID251 - only for the name of the error that torch's safe loader raises
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vae_export.errors import SourceError
+from vae_training.checkpoint import STATE, Checkpoint, load_checkpoint, model_from_weights, newest_checkpoint, tensors_from_bytes
+from vae_training.config import Config, ModelConfig
+from vae_training.model import VAE
+from vae_training.run_folder import RunFolder
+
+_PICKLED = (".pth", ".pt", ".ckpt", ".bin")
+# Wrappers of training code around a model, and of dictionaries around a state dict.
+_PREFIXES = ("module.", "_orig_mod.", "model.", "vae.")
+_NESTED = ("state_dict", "model_state_dict", "model", "weights", "vae")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A trained model, and what is known of its training."""
+
+    model: VAE
+    """In evaluation mode, on the CPU, in float32."""
+    name: str
+    config: Config | None = None
+    """None for weights alone: nothing says how they were trained."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """The last row of the run's metrics."""
+
+
+def load_source(path: Path, *, image_size: tuple[int, int] | None = None, fc_relu: bool = False) -> Source:
+    """Read what is to be exported.
+
+    Args:
+        path: a run folder, one checkpoint of it, or a file of weights of the classic architecture
+            (.pth, .pt, .safetensors); their sizes are read off the shapes.
+        image_size: height and width, for weights of images that are not square.
+        fc_relu: the code that trained the weights has a ReLU behind the decoder's linear layer; weights
+            alone cannot tell.
+
+    Raises:
+        SourceError: none of these, or weights of another architecture.
+        CheckpointError: a damaged checkpoint.
+    """
+    if not path.exists():
+        raise SourceError(f"{path}: no such file or folder; expected a run folder, a checkpoint or a .pth file")
+    if path.is_file():
+        weights = _clean_names(_read_weights(path))
+        config = read_architecture(weights, str(path), image_size=image_size, fc_relu=fc_relu)
+        return Source(_ready(model_from_weights(config, weights, str(path))), name=path.stem)
+    if image_size is not None or fc_relu:
+        raise SourceError(f"{path}: its settings are in the folder; --image-size and --fc-relu are for weights alone")
+    if (path / STATE).is_file():
+        return _from_checkpoint(load_checkpoint(path), RunFolder(path.absolute().parents[1]))
+    folder = RunFolder(path)
+    if not folder.checkpoints.is_dir():
+        raise SourceError(f"{path}: holds no checkpoints; expected a folder that vae-train wrote")
+    return _from_checkpoint(newest_checkpoint(folder.checkpoints), folder)
+
+
+def read_architecture(
+    weights: Mapping[str, Tensor], source: str, *, image_size: tuple[int, int] | None, fc_relu: bool
+) -> ModelConfig:
+    """Read the classic architecture's sizes off the shapes of its weights.
+
+    Raises:
+        SourceError: not the classic architecture, or an image size that the shapes do not fit.
+    """
+    try:
+        first, channels = weights["encoder.conv1.weight"].shape[:2]
+        second = weights["encoder.conv2.weight"].shape[0]
+        latent_size, features = weights["encoder.fc_mu.weight"].shape
+    except (KeyError, ValueError, IndexError) as error:
+        names = ", ".join(list(weights)[:5])
+        raise SourceError(
+            f"{source}: not the weights of the classic architecture (no fitting {error}); expected "
+            f"encoder.conv1, encoder.conv2, encoder.fc_mu, ..., found {names or 'nothing'}"
+        ) from error
+    height, width = image_size or _square(features // second, source)
+    if second * (height // 4) * (width // 4) != features:
+        raise SourceError(
+            f"{source}: encoder.fc_mu takes {features} values, which images of {height}x{width} do not give "
+            f"({second} x {height // 4} x {width // 4}); give the right --image-size"
+        )
+    return ModelConfig(height, width, channels, (first, second), latent_size, fc_relu)
+
+
+def _square(positions: int, source: str) -> tuple[int, int]:
+    side = math.isqrt(positions)
+    if side * side != positions:
+        raise SourceError(f"{source}: the images are not square; give their --image-size HEIGHTxWIDTH")
+    return 4 * side, 4 * side
+
+
+def _from_checkpoint(checkpoint: Checkpoint, folder: RunFolder) -> Source:
+    model = model_from_weights(checkpoint.config.model, checkpoint.weights, str(checkpoint.path))
+    rows = folder.read_metrics()[: checkpoint.position.epoch]
+    return Source(
+        _ready(model), name=folder.path.absolute().name, config=checkpoint.config, metrics=rows[-1] if rows else {}
+    )
+
+
+def _ready(model: VAE) -> VAE:
+    return model.eval().requires_grad_(False)
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        return tensors_from_bytes(path.read_bytes(), str(path))
+    if path.suffix not in _PICKLED:
+        raise SourceError(
+            f"{path}: weights in a file of unknown kind; expected {', '.join((*_PICKLED, '.safetensors'))}"
+        )
+    try:
+        # Never with weights_only=False, whatever this fails with: that would run code from the file.
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise SourceError(
+            f"{path}: refused: it holds more than tensors, and loading that would run code from the file. "
+            "Save the weights alone: torch.save(model.state_dict(), path)"
+        ) from error
+    except (RuntimeError, ValueError, EOFError, KeyError, OSError, AttributeError, TypeError) as error:
+        raise SourceError(f"{path}: not a PyTorch weights file, or cut short ({_first_line(error)})") from error
+    return _state_dict(loaded, path)
+
+
+def _state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
+    """Find the state dict in what was saved: itself, or inside a dictionary of training code."""
+    if isinstance(loaded, Mapping):
+        for key in _NESTED:
+            if isinstance(loaded.get(key), Mapping):
+                return _state_dict(loaded[key], path)
+        tensors = {str(name): value.float() for name, value in loaded.items() if isinstance(value, Tensor)}
+        if tensors:
+            return tensors
+    raise SourceError(f"{path}: holds {type(loaded).__name__} without tensors; expected a state dict of the VAE")
+
+
+def _clean_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Strip the prefixes that wrappers (DataParallel, torch.compile, Lightning) put before every name."""
+    names = list(weights)
+    while prefix := next((p for p in _PREFIXES if names and all(n.startswith(p) for n in names)), None):
+        names = [name.removeprefix(prefix) for name in names]
+    return dict(zip(names, weights.values(), strict=True))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,29 @@
+"""Option types that the commands share."""
+
+from __future__ import annotations
+
+import click
+
+
+class Size(click.ParamType[tuple[int, int]]):
+    """One number, or two with a separator between them: `24` or `24x32`, as (24, 24) or (24, 32)."""
+
+    name = "size"
+
+    def __init__(self, separator: str = "x") -> None:
+        self.separator = separator
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Parse what was typed."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).lower().split(self.separator)
+        if len(parts) in (1, 2) and all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+            return int(parts[0]), int(parts[-1])
+        self.fail(f"{value!r}: expected a number above 0, or two as in 24{self.separator}32", param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002
+        """Return how help shows it."""
+        return f"N[{self.separator}N]"

@@ -1,0 +1,183 @@
+"""`vae-train`: trains a VAE on images, with one command."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vae_runtime._version import __version__
+from vae_runtime.cli.exits import run_command
+from vae_runtime.cli.options import Size
+from vae_training.config import COMPILE_CHOICES, DEVICES, SCHEDULES, Config, DataConfig, ModelConfig, TrainingConfig
+
+if TYPE_CHECKING:
+    from vae_training.data import ImageSet
+
+_RUNS = Path("runs")
+
+
+def main() -> None:
+    """Run `vae-train` as a process."""
+    run_command(vae_train, "vae-train")
+
+
+def _default(section: type, name: str) -> str:
+    value = next(f.default for f in dataclasses.fields(section) if f.name == name)
+    shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    return f" [default: {shown}]"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--data", "source", metavar="SOURCE", help=(
+    "What to train on: a .npy or .npz file, a folder of pictures, or a name: faces, lfw, olivetti, lfw-subset, "
+    "digits, mnist, fashion-mnist, celeba." + _default(DataConfig, "source")))
+@click.option("--array", metavar="NAME", help="Which array of an .npz holds the images.")
+@click.option("--groups", metavar="NAME", help="Which array of an .npz says what belongs together (one person), "
+              "so that validation is held out by group.")
+@click.option("--image-size", type=Size(), help="Crop about the centre and resize to H or HxW.")
+@click.option("--channels", type=click.Choice(["1", "3"]), help="Train on gray (1) or colour (3).")
+@click.option("--validation", type=click.FloatRange(0, 0.9), help="Share of the images to hold out."
+              + _default(DataConfig, "validation"))
+@click.option("--skip-bad", is_flag=True, default=None, help="Leave out pictures that cannot be read.")
+@click.option("--latent-size", type=click.IntRange(1), help="Number of latents."
+              + _default(ModelConfig, "latent_size"))
+@click.option("--filters", type=Size(separator=","), help="Output channels of the two convolutions."
+              + _default(ModelConfig, "filters"))
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the images." + _default(TrainingConfig, "epochs"))
+@click.option("--batch-size", type=click.IntRange(1), help="Images a step." + _default(TrainingConfig, "batch_size"))
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Adam's step size."
+              + _default(TrainingConfig, "learning_rate"))
+@click.option("--schedule", type=click.Choice(SCHEDULES), help="How the learning rate changes."
+              + _default(TrainingConfig, "schedule"))
+@click.option("--beta", type=click.FloatRange(0), help="Weight of the KL divergence."
+              + _default(TrainingConfig, "beta"))
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of everything random."
+              + _default(TrainingConfig, "seed"))
+@click.option("--device", type=click.Choice(DEVICES), help="Where to train; auto takes CUDA where there is one."
+              + _default(TrainingConfig, "device"))
+@click.option("--compile", type=click.Choice(COMPILE_CHOICES), help="torch.compile; auto where the run is long "
+              "enough to repay it." + _default(TrainingConfig, "compile"))
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings as TOML, such as the "
+              "config.toml of another run; options given here go before.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The run's folder. [default: runs/NAME-NUMBER]")
+@click.option("--resume", type=click.Path(path_type=Path), help="Go on with the run in this folder; --epochs "
+              "lengthens it.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.version_option(__version__, prog_name="vae-train")
+def vae_train(
+    config_file: Path | None, output: Path | None, resume: Path | None, *, quiet: bool, **given: Any  # noqa: ANN401
+) -> None:
+    """Train a variational autoencoder on images.
+
+    Without options it trains the classic recipe on the embedded faces: two convolutions down, 20 latents,
+    two transposed convolutions up, binary cross-entropy + 0.5 KL, Adam 1e-3, batches of 64, 5 epochs.
+
+    \b
+    vae-train                                        the embedded faces
+    vae-train --data photos/ --image-size 32         a folder of pictures
+    vae-train --data faces.npz --array images24      an array of an archive
+    vae-train --resume runs/faces-1 --epochs 20      fifteen epochs more
+    """  # noqa: D301 - \b is click's mark for lines to leave as they are
+    logging.basicConfig(format="vae-train: %(message)s", level=logging.WARNING)
+    options = {name: value for name, value in given.items() if value is not None}
+    if resume is not None:
+        _refuse_with_resume(options, config_file, output)
+        _resume(resume, options, quiet=quiet)
+    else:
+        config = _override(Config.from_toml(config_file) if config_file else Config(), options)
+        _start(config, output, quiet=quiet)
+
+
+def _start(config: Config, output: Path | None, *, quiet: bool) -> None:
+    from vae_training.loop import Trainer, fit_model_to_images
+    from vae_training.run_folder import RunFolder, next_free_folder
+
+    images = _load(config, quiet=quiet)
+    config = fit_model_to_images(config, images)
+    folder = RunFolder(output or next_free_folder(_RUNS, images.name))
+    folder.refuse_used()
+    trainer = Trainer(config, images, folder, _observer(quiet=quiet))
+    folder.write_config(config)
+    trainer.run()
+    _point_out(folder.path, quiet=quiet)
+
+
+def _resume(path: Path, options: dict[str, Any], *, quiet: bool) -> None:
+    from vae_training.checkpoint import newest_checkpoint
+    from vae_training.loop import Trainer
+    from vae_training.run_folder import RunFolder
+
+    folder = RunFolder(path)
+    checkpoint = newest_checkpoint(folder.checkpoints)
+    config = _override(checkpoint.config, options)
+    if checkpoint.position.epoch >= config.training.epochs:
+        done = checkpoint.position.epoch
+        raise click.UsageError(f"{path} is complete: {done} epochs are done. Give more with --epochs")
+    trainer = Trainer(config, _load(config, quiet=quiet), folder, _observer(quiet=quiet))
+    trainer.resume(checkpoint)
+    folder.write_config(config)
+    trainer.run()
+    _point_out(folder.path, quiet=quiet)
+
+
+def _override(config: Config, options: dict[str, Any]) -> Config:
+    """Return the settings with the options of the command line in their places."""
+    record = config.to_dict()
+    for section in dataclasses.fields(Config):
+        known = {f.name for f in dataclasses.fields(section.default_factory)}  # type: ignore[arg-type,misc]
+        record[section.name].update({name: value for name, value in options.items() if name in known})
+    if "channels" in options:
+        record["data"]["channels"] = record["model"]["channels"] = int(options["channels"])
+    return Config.from_dict(record, "options")
+
+
+def _refuse_with_resume(options: dict[str, Any], config_file: Path | None, output: Path | None) -> None:
+    refused = [f"--{name.replace('_', '-')}" for name in options if name not in ("epochs", "device", "source")]
+    refused += ["--config"] * (config_file is not None) + ["--output"] * (output is not None)
+    if refused:
+        raise click.UsageError(f"{', '.join(refused)} cannot be changed by --resume; start a new run instead")
+
+
+def _load(config: Config, *, quiet: bool) -> ImageSet:
+    from vae_training.data import load_images
+
+    settings = config.data
+    return load_images(
+        settings.source,
+        image_size=settings.image_size,
+        channels=settings.channels,
+        array=settings.array,
+        groups=settings.groups,
+        skip_bad=settings.skip_bad,
+        progress=None if quiet or not sys.stderr.isatty() else _loading_bar(),
+    )
+
+
+def _loading_bar() -> Any:  # noqa: ANN401
+    """Return a callback that shows how many pictures are read."""
+
+    def show(done: int, total: int) -> None:
+        end = "\n" if done == total else ""
+        click.echo(f"\rreading pictures: {done:,} of {total:,}{end}", err=True, nl=False)
+
+    return show
+
+
+def _observer(*, quiet: bool) -> Any:  # noqa: ANN401
+    from vae_training.progress import choose_observer
+
+    return choose_observer(quiet=quiet)
+
+
+def _point_out(path: Path, *, quiet: bool) -> None:
+    if quiet:
+        return
+    click.echo(f"run      {path}")
+    click.echo(f"curve    {path / 'loss.png'}")
+    click.echo(f"samples  {path / 'samples'}")
+    click.echo(f"next     vae-export {path} -o {path / 'bundle'}")

@@ -1,0 +1,261 @@
+"""The story of a run: epochs of steps, measured, drawn and saved, and stopped without loss."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vae_runtime.latent import generator as numpy_generator
+from vae_training.batches import Batches, to_device, to_float
+from vae_training.checkpoint import Checkpoint, Position, model_from_weights, save_checkpoint
+from vae_training.compiling import decide_compile
+from vae_training.config import Config
+from vae_training.data import ImageSet, split
+from vae_training.device import choose_device, describe_device
+from vae_training.errors import CheckpointError, DivergedError
+from vae_training.interruption import Interrupted, SignalWatch
+from vae_training.model import VAE
+from vae_training.objective import Loss, beta_vae_loss, detached
+from vae_training.optimizer_state import optimizer_from_tensors, optimizer_to_tensors
+from vae_training.plots import plot_losses
+from vae_training.progress import Observer
+from vae_training.run_folder import RunFolder
+from vae_training.schedule import learning_rate
+from vae_training.sheets import write_sample_sheet
+
+_VALIDATION_BATCH = 512
+_RANDOM = "random.noise"
+_LOSSES = "losses"
+_PARTS = ("loss", "reconstruction", "kl")
+
+
+class Trainer:
+    """One run: builds everything from the settings, and trains until the last epoch or a signal."""
+
+    def __init__(self, config: Config, images: ImageSet, folder: RunFolder, observer: Observer | None = None) -> None:
+        """Prepare a new run; `resume` then sets it to where an earlier one stopped.
+
+        Args:
+            config: the settings; the model's image shape must be that of the images.
+            images: the whole data set; a part is held out for validation.
+            folder: where the run is written; it holds the settings already.
+            observer: hears of the progress.
+        """
+        self.config = config
+        self.folder = folder
+        self.observer = observer or Observer()
+        self.device = choose_device(config.training.device)
+        self.fingerprint = fingerprint(images)
+        training, held_out = split(images, config.data.validation, config.training.seed)
+        self.batches = Batches(
+            images.images,
+            training,
+            batch_size=config.training.batch_size,
+            seed=config.training.seed,
+            device=self.device,
+        )
+        self.held_out = to_device(images.images, held_out, self.device)
+        torch.manual_seed(config.training.seed)
+        self.model = VAE(config.model).to(self.device)
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=config.training.learning_rate, fused=True
+        )
+        self.noise = torch.Generator(self.device).manual_seed(config.training.seed)
+        self.total_steps = config.training.epochs * len(self.batches)
+        self.position = Position(epoch=0, step=0, total_steps=0)
+        self.losses = self._no_losses()
+        self.compiles = decide_compile(
+            config.training.compile,
+            config.model,
+            steps=self.total_steps,
+            batch_size=self.batches.batch_size,
+            device=self.device,
+        )
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint as if the run had never stopped.
+
+        Raises:
+            CheckpointError: it belongs to other images or another model.
+        """
+        if checkpoint.data_fingerprint != self.fingerprint:
+            raise CheckpointError(
+                f"{checkpoint.path}: was trained on other images than {self.config.data.source!r} holds now; "
+                "expected the same data set"
+            )
+        source = str(checkpoint.path)
+        self.model.load_state_dict(
+            model_from_weights(self.config.model, checkpoint.weights, source).state_dict()
+        )
+        if checkpoint.position.total_steps:
+            optimizer_from_tensors(self.optimizer, self.model, checkpoint.training, source)
+        random, losses = checkpoint.training.get(_RANDOM), checkpoint.training.get(_LOSSES)
+        if random is None or losses is None:
+            raise CheckpointError(f"{source}: holds no random state; it cannot be resumed")
+        if random.device.type != "cpu" or random.numel() != self.noise.get_state().numel():
+            raise CheckpointError(f"{source}: was written on another kind of device; resume it on that kind")
+        self.noise.set_state(random)
+        self.position = checkpoint.position
+        self.losses[: len(losses)] = losses.to(self.device)
+
+    def run(self) -> list[dict[str, Any]]:
+        """Train to the last epoch.
+
+        Returns:
+            The metrics, a row an epoch, as in `metrics.jsonl`.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came; the last step is saved.
+            DivergedError: the loss became NaN or infinite; the last good checkpoint is kept.
+        """
+        metrics = self.folder.read_metrics()[: self.position.epoch]
+        epochs = self.config.training.epochs
+        compute_loss = torch.compile(self._loss, dynamic=False) if self.compiles else self._loss
+        with self.observer, SignalWatch() as signals:
+            self.observer.run_began(self._describe(), epochs, len(self.batches))
+            for epoch in range(self.position.epoch, epochs):
+                row = self._train_epoch(epoch, compute_loss, signals)
+                metrics.append(row)
+                self.observer.epoch_ended(row)
+                self._save_epoch(metrics)
+        return metrics
+
+    def _train_epoch(self, epoch: int, compute_loss: Any, signals: SignalWatch) -> dict[str, Any]:  # noqa: ANN401
+        started, first_step = time.monotonic(), self.position.step
+        self.observer.epoch_began(epoch + 1, first_step)
+        for step, image in enumerate(self.batches.epoch(epoch, first_step), start=first_step):
+            self.losses[step] = self._step(image, compute_loss)
+            self.position = Position(epoch, step + 1, self.position.total_steps + 1)
+            if self.observer.wants_losses():
+                done = (step + 1 - first_step) * self.batches.batch_size
+                self.observer.stepped(step + 1, self._mean_losses(step + 1), done / (time.monotonic() - started))
+            if signals.received:
+                self._stop(signals)
+        means = self._mean_losses(len(self.batches))
+        seconds = time.monotonic() - started
+        self.position = Position(epoch + 1, 0, self.position.total_steps)
+        self.losses = self._no_losses()
+        return {
+            "epoch": epoch + 1,
+            "step": self.position.total_steps,
+            **dict(zip(_PARTS, means, strict=True)),
+            **self._validate(),
+            "learning_rate": self._learning_rate(self.position.total_steps - 1),
+            "seconds": round(seconds, 3),
+            "images_per_second": round((len(self.batches) - first_step) * self.batches.batch_size / seconds, 1),
+        }
+
+    def _step(self, image: Tensor, compute_loss: Any) -> Tensor:  # noqa: ANN401
+        """Train on one batch; return its losses, (3,), without waiting for the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(self.position.total_steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss: Loss = compute_loss(image, self._draw_noise(len(image)))
+        loss.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.optimizer.step()
+        return detached(loss)
+
+    def _loss(self, image: Tensor, noise: Tensor) -> Loss:
+        logits, mean, logvar = self.model(image, noise)
+        return beta_vae_loss(logits, image, mean, logvar, self.config.training.beta)
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, float]:
+        """Return the losses on the held-out images; the noise is the same every epoch."""
+        if not len(self.held_out):
+            return {}
+        draws = numpy_generator(self.config.training.seed)
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        for images in self.held_out.split(_VALIDATION_BATCH):
+            noise = draws.standard_normal((len(images), self.config.model.latent_size), dtype=np.float32)
+            loss = self._loss(to_float(images), torch.from_numpy(noise).to(self.device))
+            sums += detached(loss).double() * len(images)
+        means = (sums / len(self.held_out)).tolist()
+        return {f"validation_{part}": mean for part, mean in zip(_PARTS, means, strict=True)}
+
+    def _mean_losses(self, steps: int) -> tuple[float, float, float]:
+        """Return the means of the epoch's first steps, and stop where one is not a number."""
+        losses = self.losses[:steps].cpu().numpy()
+        finite = np.isfinite(losses).all(axis=1)
+        if not finite.all():
+            step = self.position.total_steps - steps + int(np.argmin(finite))
+            raise DivergedError(
+                f"the loss became {losses[np.argmin(finite), 0]} at step {step + 1}, with learning rate "
+                f"{self._learning_rate(step):g}; the last good checkpoint is kept in {self.folder.checkpoints}. "
+                "Try a lower --learning-rate"
+            )
+        total, reconstruction, kl = losses.mean(axis=0, dtype=np.float64).tolist()
+        return total, reconstruction, kl
+
+    def _save_epoch(self, metrics: list[dict[str, Any]]) -> None:
+        # The checkpoint comes last: whatever is cut short before it is written again when the run goes on.
+        self.folder.write_metrics(metrics)
+        plot_losses(self.folder.loss_curve, metrics, self.config.training.beta)
+        write_sample_sheet(self.folder.sheet(self.position.epoch), self.model, self.device)
+        self._save()
+
+    def _save(self) -> None:
+        save_checkpoint(
+            self.folder.checkpoints,
+            config=self.config,
+            position=self.position,
+            data_fingerprint=self.fingerprint,
+            weights=self.model.state_dict(),
+            training={
+                **optimizer_to_tensors(self.optimizer, self.model),
+                _RANDOM: self.noise.get_state(),
+                _LOSSES: self.losses[: self.position.step],
+            },
+        )
+
+    def _stop(self, signals: SignalWatch) -> None:
+        self._mean_losses(self.position.step)  # a state that has diverged is not worth saving
+        self._save()
+        name = signals.received.name if signals.received else "a signal"
+        raise Interrupted(
+            f"stopped by {name} after step {self.position.total_steps}, which is saved. "
+            f"Go on with: vae-train --resume {self.folder.path}",
+            signals.exit_code,
+        )
+
+    def _draw_noise(self, n: int) -> Tensor:
+        shape = (n, self.config.model.latent_size)
+        return torch.randn(shape, generator=self.noise, device=self.device)
+
+    def _learning_rate(self, step: int) -> float:
+        settings = self.config.training
+        return learning_rate(settings.schedule, settings.learning_rate, step, self.total_steps)
+
+    def _no_losses(self) -> Tensor:
+        return torch.full((len(self.batches), 3), math.nan, device=self.device)
+
+    def _describe(self) -> str:
+        model = self.config.model
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        compiled = ", compiled" if self.compiles else ""
+        return (
+            f"{len(self.batches.images):,} images {model.channels}x{model.height}x{model.width}, "
+            f"{len(self.held_out):,} held out; {parameters:,} parameters, {model.latent_size} latents; "
+            f"{describe_device(self.device)}{compiled}"
+        )
+
+
+def fit_model_to_images(config: Config, images: ImageSet) -> Config:
+    """Return the settings with the model's image shape set to that of the images."""
+    _, height, width, channels = images.images.shape
+    return replace(config, model=replace(config.model, height=height, width=width, channels=channels))
+
+
+def fingerprint(images: ImageSet) -> str:
+    """Return a hash of the images' shape and of about a thousand of them, spread over the set."""
+    digest = hashlib.sha256(str(images.images.shape).encode())
+    stride = max(1, len(images.images) // 1000)
+    digest.update(np.ascontiguousarray(images.images[::stride]).tobytes())
+    return digest.hexdigest()
