@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import numpy as np
+
 from face_drawing import IMAGE_SIZE, FaceSet, draw_faces
 
 __all__ = ["FaceSet", "draw_faces", "main"]

@@ -28,19 +28,41 @@ def main() -> None:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle's folder. [default: SOURCE/bundle]")
-@click.option("--opset", type=int, default=17, show_default=True, help="Version of the standard operator set.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="The bundle's folder. [default: SOURCE/bundle]"
+)
+@click.option(
+    "--opset", type=int, default=17, show_default=True, help="Version of the standard operator set."
+)
 @click.option("--name", help="The model's name on its card. [default: the output folder's name]")
-@click.option("--license", "license_name", default="", help="The model's licence, for its card: an SPDX name.")
-@click.option("--data-note", help="Where the training images come from, for the card. [default: as the data set says]")
-@click.option("--data", metavar="SOURCE", help="Images to prove parity on, as vae-train takes them. "
-              "[default: the training images; the embedded faces for weights alone]")
+@click.option(
+    "--license", "license_name", default="", help="The model's licence, for its card: an SPDX name."
+)
+@click.option(
+    "--data-note", help="Where the training images come from, for the card. [default: as the data set says]"
+)
+@click.option(
+    "--data",
+    metavar="SOURCE",
+    help="Images to prove parity on, as vae-train takes them. "
+    "[default: the training images; the embedded faces for weights alone]",
+)
 @click.option("--image-size", type=Size(), help="For weights alone of images that are not square: HxW.")
 @click.option("--fc-relu", is_flag=True, help="For weights alone: their code has a ReLU behind decoder.fc.")
-@click.option("--image-tolerance", type=click.FloatRange(0, min_open=True), default=1e-5, show_default=True,
-              help="Largest difference of a pixel in [0, 1].")
-@click.option("--latent-tolerance", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True,
-              help="Largest difference of a mean or log-variance.")
+@click.option(
+    "--image-tolerance",
+    type=click.FloatRange(0, min_open=True),
+    default=1e-5,
+    show_default=True,
+    help="Largest difference of a pixel in [0, 1].",
+)
+@click.option(
+    "--latent-tolerance",
+    type=click.FloatRange(0, min_open=True),
+    default=1e-4,
+    show_default=True,
+    help="Largest difference of a mean or log-variance.",
+)
 @click.option("--provider", default="cpu", show_default=True, help="Where parity is checked: cpu, cuda, ...")
 @click.option("--overwrite", is_flag=True, help="Replace the output folder.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
@@ -96,11 +118,18 @@ def vae_export(
             provider=provider,
         )
         report = export_bundle(
-            model, images, target, settings, overwrite=overwrite, progress=lambda step: _say(console, status, step)
+            model,
+            images,
+            target,
+            settings,
+            overwrite=overwrite,
+            progress=lambda step: _say(console, status, step),
         )
     console.print(_table(report, images.name))
     if model.config is None and not fc_relu:
-        console.print("Weights alone do not say whether a ReLU stands behind decoder.fc: taken as none (--fc-relu).")
+        console.print(
+            "Weights alone do not say whether a ReLU stands behind decoder.fc: taken as none (--fc-relu)."
+        )
     if not quiet:
         _point_out(report)
 
@@ -137,12 +166,16 @@ def _images(model: Source, data: str | None) -> ImageSet:
 def _table(report: Report, images: str) -> Table:
     from rich.table import Table
 
-    table = Table(title=f"PyTorch and ONNX, largest absolute difference (images: {images})", title_justify="left")
+    table = Table(
+        title=f"PyTorch and ONNX, largest absolute difference (images: {images})", title_justify="left"
+    )
     for heading in ("output", "on", "maximum", "mean", "limit", ""):
         table.add_column(heading, justify="left" if heading in ("output", "on", "") else "right")
     for row in report.differences:
         verdict = "ok" if row.passed else "FAILED"
-        table.add_row(row.output, row.inputs, f"{row.maximum:.1e}", f"{row.mean:.1e}", f"{row.limit:g}", verdict)
+        table.add_row(
+            row.output, row.inputs, f"{row.maximum:.1e}", f"{row.mean:.1e}", f"{row.limit:g}", verdict
+        )
     return table
 
 

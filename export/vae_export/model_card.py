@@ -8,7 +8,9 @@ from vae_export.parity import Difference
 from vae_runtime.card import Card
 
 
-def write_model_card(card: Card, differences: Sequence[Difference], sizes: dict[str, int], operators: list[str]) -> str:
+def write_model_card(
+    card: Card, differences: Sequence[Difference], sizes: dict[str, int], operators: list[str]
+) -> str:
     """Return the README as Markdown."""
     channels, height, width = card.image_shape
     colour = "gray" if channels == 1 else "colour"
@@ -45,7 +47,8 @@ pictures = model.sample(100, seed=7, dtype="uint8")  # (100, {height}, {width}{"
 | `decoder.onnx` | `latent` (batch, {card.latent_size}) float32 | \
 `image` (batch, {channels}, {height}, {width}) float32 in [0, 1] | {sizes["decoder"]:,} |
 
-Opset {card.opset}, {card.precision}; operators: {", ".join(operators)}. New images: decode latents drawn from the standard normal.
+Opset {card.opset}, {card.precision}; operators: {", ".join(operators)}.
+New images: decode latents drawn from the standard normal.
 The likelihood is {_likelihood(card)}: the decoder gives its mean.
 
 ## Training
@@ -56,7 +59,8 @@ The likelihood is {_likelihood(card)}: the decoder gives its mean.
 {_quality(card)}
 ## Parity with PyTorch
 
-Largest absolute differences at batch sizes 1, 2, 7 and 64, measured on the files of this folder when they were written.
+Largest absolute differences at batch sizes 1, 2, 7 and 64, measured on the files of this folder
+when they were written.
 
 | output | on | maximum | mean | limit |
 | --- | --- | --- | --- | --- |
@@ -87,7 +91,8 @@ def _quality(card: Card) -> str:
 
 def _parity(differences: Sequence[Difference]) -> str:
     return "\n".join(
-        f"| {row.output} | {row.inputs} | {row.maximum:.1e} | {row.mean:.1e} | {row.limit:g} |" for row in differences
+        f"| {row.output} | {row.inputs} | {row.maximum:.1e} | {row.mean:.1e} | {row.limit:g} |"
+        for row in differences
     )
 
 

@@ -33,7 +33,9 @@ def require_supported(opset: int) -> None:
     """Raise `OpsetError`, with the ones that can be written, unless `opset` is among them."""
     supported = supported_opsets()
     if opset not in supported:
-        raise OpsetError(f"opset {opset} cannot be written here; expected one of {', '.join(map(str, supported))}")
+        raise OpsetError(
+            f"opset {opset} cannot be written here; expected one of {', '.join(map(str, supported))}"
+        )
 
 
 def ir_version_for(opset: int) -> int:

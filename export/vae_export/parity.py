@@ -84,10 +84,24 @@ def compare(
 
     rows = (
         ("mean", "images", images, lambda x: encode(x)[0], lambda x: model.encode(x).mean, tolerances.latent),
-        ("logvar", "images", images, lambda x: encode(x)[1], lambda x: model.encode(x).logvar, tolerances.latent),
+        (
+            "logvar",
+            "images",
+            images,
+            lambda x: encode(x)[1],
+            lambda x: model.encode(x).logvar,
+            tolerances.latent,
+        ),
         ("image", "latents of the prior", prior, decode, model.decode, tolerances.image),
         ("image", "latents of its tails", tails, decode, model.decode, tolerances.image),
-        ("image", "images, through both", images, lambda x: decode(encode(x)[0]), model.reconstruct, tolerances.image),
+        (
+            "image",
+            "images, through both",
+            images,
+            lambda x: decode(encode(x)[0]),
+            model.reconstruct,
+            tolerances.image,
+        ),
     )
     return [_difference(*row) for row in rows]
 
@@ -122,4 +136,5 @@ def _difference(
 
 def _rows(pictures: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
     """Return `count` pictures spread over the set, repeated where it holds fewer."""
-    return pictures[np.linspace(0, len(pictures) - 1, count).astype(int)]
+    picked: npt.NDArray[np.uint8] = pictures[np.linspace(0, len(pictures) - 1, count).astype(int)]
+    return picked

@@ -20,7 +20,9 @@ def measure_quality(source: Source, model: Model, held_out: npt.NDArray[np.uint8
         model: the opened bundle, or a first draft of it.
         held_out: (N, H, W) or (N, H, W, C) uint8; with none, only what the run has measured is returned.
     """
-    quality = {name: round(float(source.metrics[name]), 4) for name in _FROM_METRICS if name in source.metrics}
+    quality = {
+        name: round(float(source.metrics[name]), 4) for name in _FROM_METRICS if name in source.metrics
+    }
     if len(held_out):
         quality["validation_psnr_db"] = round(mean_psnr(to_float(held_out), model.reconstruct(held_out)), 3)
     return quality

@@ -33,7 +33,9 @@ def check_graph(data: bytes, role: str, opset: int) -> None:
         _check_value(role, value)
     _expect(role, "local functions", [function.name for function in model.functions], [])
     _expect(role, "sparse tensors", len(model.graph.sparse_initializer), 0)
-    outside = [tensor.name for tensor in model.graph.initializer if tensor.data_location == TensorProto.EXTERNAL]
+    outside = [
+        tensor.name for tensor in model.graph.initializer if tensor.data_location == TensorProto.EXTERNAL
+    ]
     _expect(role, "tensors with external data", outside, [])
     for node in model.graph.node:
         _check_node(role, node)
@@ -55,7 +57,9 @@ def _check_value(role: str, value: onnx.ValueInfoProto) -> None:
 def _check_node(role: str, node: onnx.NodeProto) -> None:
     _expect(role, f"domain of node {node.op_type}", node.domain, "")
     _expect(role, "random operators", node.op_type.startswith(("Random", "Bernoulli", "Multinomial")), False)
-    graphs = [a.name for a in node.attribute if a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)]
+    graphs = [
+        a.name for a in node.attribute if a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+    ]
     _expect(role, f"subgraphs of node {node.op_type}", graphs, [])
     outside = [a.name for a in node.attribute if a.t.data_location == TensorProto.EXTERNAL]
     _expect(role, f"external data of node {node.op_type}", outside, [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import pickle  # noqa: S403, TID251 - only for the name of the error that torch's safe loader raises
+import pickle  # noqa: TID251 - only for the name of the error that torch's safe loader raises
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,14 @@ import torch
 from torch import Tensor
 
 from vae_export.errors import SourceError
-from vae_training.checkpoint import STATE, Checkpoint, load_checkpoint, model_from_weights, newest_checkpoint, tensors_from_bytes
+from vae_training.checkpoint import (
+    STATE,
+    Checkpoint,
+    load_checkpoint,
+    model_from_weights,
+    newest_checkpoint,
+    tensors_from_bytes,
+)
 from vae_training.config import Config, ModelConfig
 from vae_training.model import VAE
 from vae_training.run_folder import RunFolder
@@ -52,13 +59,17 @@ def load_source(path: Path, *, image_size: tuple[int, int] | None = None, fc_rel
         CheckpointError: a damaged checkpoint.
     """
     if not path.exists():
-        raise SourceError(f"{path}: no such file or folder; expected a run folder, a checkpoint or a .pth file")
+        raise SourceError(
+            f"{path}: no such file or folder; expected a run folder, a checkpoint or a .pth file"
+        )
     if path.is_file():
         weights = _clean_names(_read_weights(path))
         config = read_architecture(weights, str(path), image_size=image_size, fc_relu=fc_relu)
         return Source(_ready(model_from_weights(config, weights, str(path))), name=path.stem)
     if image_size is not None or fc_relu:
-        raise SourceError(f"{path}: its settings are in the folder; --image-size and --fc-relu are for weights alone")
+        raise SourceError(
+            f"{path}: its settings are in the folder; --image-size and --fc-relu are for weights alone"
+        )
     if (path / STATE).is_file():
         return _from_checkpoint(load_checkpoint(path), RunFolder(path.absolute().parents[1]))
     folder = RunFolder(path)
@@ -105,7 +116,10 @@ def _from_checkpoint(checkpoint: Checkpoint, folder: RunFolder) -> Source:
     model = model_from_weights(checkpoint.config.model, checkpoint.weights, str(checkpoint.path))
     rows = folder.read_metrics()[: checkpoint.position.epoch]
     return Source(
-        _ready(model), name=folder.path.absolute().name, config=checkpoint.config, metrics=rows[-1] if rows else {}
+        _ready(model),
+        name=folder.path.absolute().name,
+        config=checkpoint.config,
+        metrics=rows[-1] if rows else {},
     )
 
 
@@ -129,7 +143,9 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             "Save the weights alone: torch.save(model.state_dict(), path)"
         ) from error
     except (RuntimeError, ValueError, EOFError, KeyError, OSError, AttributeError, TypeError) as error:
-        raise SourceError(f"{path}: not a PyTorch weights file, or cut short ({_first_line(error)})") from error
+        raise SourceError(
+            f"{path}: not a PyTorch weights file, or cut short ({_first_line(error)})"
+        ) from error
     return _state_dict(loaded, path)
 
 
@@ -142,7 +158,9 @@ def _state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
         tensors = {str(name): value.float() for name, value in loaded.items() if isinstance(value, Tensor)}
         if tensors:
             return tensors
-    raise SourceError(f"{path}: holds {type(loaded).__name__} without tensors; expected a state dict of the VAE")
+    raise SourceError(
+        f"{path}: holds {type(loaded).__name__} without tensors; expected a state dict of the VAE"
+    )
 
 
 def _clean_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -104,7 +104,9 @@ def read_sums(folder: Path) -> dict[str, str]:
     for number, line in enumerate(text.splitlines(), start=1):
         match = _SUM_LINE.fullmatch(line)
         if match is None or match[2] in sums:
-            raise BundleError(f"{path}: line {number} is {line[:100]!r}; expected 64 hexadecimal digits and a new name")
+            raise BundleError(
+                f"{path}: line {number} is {line[:100]!r}; expected 64 hexadecimal digits and a new name"
+            )
         sums[match[2]] = match[1]
     return sums
 

@@ -100,7 +100,11 @@ class Card:
 
     def differences(self, other: Card) -> list[str]:
         """Name the fields, but for the role, in which two cards of one bundle disagree."""
-        return [f.name for f in fields(self) if f.name != "role" and getattr(self, f.name) != getattr(other, f.name)]
+        return [
+            f.name
+            for f in fields(self)
+            if f.name != "role" and getattr(self, f.name) != getattr(other, f.name)
+        ]
 
 
 def _parse(text: str, source: str) -> dict[str, Any]:
@@ -126,7 +130,7 @@ def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _get(record: Mapping[str, Any], key: str, kind: type, source: str) -> Any:  # noqa: ANN401
+def _get(record: Mapping[str, Any], key: str, kind: type, source: str) -> Any:
     value = record.get(key)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise BundleError(f"{source}: card field {key!r} is {value!r}; expected {_KINDS[kind]}")
@@ -152,5 +156,7 @@ def _image_shape(record: Mapping[str, Any], source: str) -> tuple[int, int, int]
 def _value_range(record: Mapping[str, Any], source: str) -> tuple[float, float]:
     value_range = _get(record, "value_range", list, source)
     if value_range != [0.0, 1.0]:
-        raise BundleError(f"{source}: card field 'value_range' is {value_range!r}; this vae-edge knows [0.0, 1.0]")
+        raise BundleError(
+            f"{source}: card field 'value_range' is {value_range!r}; this vae-edge knows [0.0, 1.0]"
+        )
     return 0.0, 1.0

@@ -42,10 +42,11 @@ def to_uint8(images: npt.NDArray[np.floating[Any]], out: Pictures | None = None)
 def to_float(pictures: Pictures) -> Images:
     """Turn (N, H, W) or (N, H, W, C) uint8 pictures into (N, C, H, W) float32 images in [0, 1]: x / 255."""
     arranged = pictures[:, None] if pictures.ndim == 3 else np.moveaxis(pictures, -1, 1)
-    return np.divide(arranged, 255.0, dtype=np.float32, order="C")
+    images: Images = np.divide(arranged, 255.0, dtype=np.float32, order="C")
+    return images
 
 
-def as_images(given: npt.ArrayLike, shape: tuple[int, int, int]) -> Images | Pictures:
+def as_images(given: npt.ArrayLike, shape: tuple[int, int, int]) -> npt.NDArray[Any]:
     """Check what a caller gave for images of `shape` (C, H, W), and bring it to native byte order.
 
     Returns:

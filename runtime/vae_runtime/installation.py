@@ -17,7 +17,13 @@ _log = logging.getLogger(__name__)
 OLDEST_ONNXRUNTIME = (1, 27) if sys.version_info >= (3, 11) else (1, 20)
 
 # Wheels that install the same module `onnxruntime`; the last one installed overwrites the others' files.
-_WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
+_WHEELS = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-directml",
+    "onnxruntime-openvino",
+    "onnxruntime-qnn",
+)
 
 
 def import_onnxruntime() -> ModuleType:

@@ -67,11 +67,14 @@ def slerp(a: npt.ArrayLike, b: npt.ArrayLike, fraction: float) -> Latents:
     sine = np.sin(angle)
     if sine < _PARALLEL:
         return lerp(a, b, fraction)
-    weighted: npt.NDArray[Any] = np.sin((1.0 - fraction) * angle) * start + np.sin(fraction * angle) * end
-    return (weighted / sine).astype(np.float32)
+    weighted = np.sin((1.0 - fraction) * angle) * start + np.sin(fraction * angle) * end
+    point: Latents = (weighted / sine).astype(np.float32)
+    return point
 
 
-def latent_path(points: Sequence[npt.ArrayLike] | npt.NDArray[Any], steps: int, method: str = "slerp") -> Latents:
+def latent_path(
+    points: Sequence[npt.ArrayLike] | npt.NDArray[Any], steps: int, method: str = "slerp"
+) -> Latents:
     """Lead through two or more points, first and last included.
 
         points   a ------------- b ------------- c

@@ -21,6 +21,10 @@ from vae_runtime.threads import thread_count
 Dtype = Literal["float32", "uint8"] | type[np.float32] | type[np.uint8] | np.dtype[Any]
 
 
+ImageArray = npt.NDArray[Any]
+"""Images (N, C, H, W) float32 in [0, 1], or pictures (N, H, W) or (N, H, W, C) uint8."""
+
+
 class Posterior(NamedTuple):
     """q(z given x), a diagonal Gaussian for every image."""
 
@@ -96,13 +100,13 @@ class Model:
 
         def work(piece: slice) -> None:
             chunk = given[piece]
-            floats = to_float(chunk) if chunk.dtype == np.uint8 else chunk
-            mean[piece], logvar[piece] = self._run("encoder", floats)
+            images = to_float(chunk) if chunk.dtype == np.uint8 else chunk
+            mean[piece], logvar[piece] = self._run("encoder", images)
 
         self._in_chunks(len(given), work)
         return Posterior(mean, logvar)
 
-    def decode(self, latents: npt.ArrayLike, *, dtype: Dtype = "float32") -> Images | Pictures:
+    def decode(self, latents: npt.ArrayLike, *, dtype: Dtype = "float32") -> ImageArray:
         """Return the images of latents: the mean of p(x given z).
 
         Args:
@@ -126,7 +130,7 @@ class Model:
 
     def sample(
         self, n: int, seed: int | None = None, temperature: float = 1.0, *, dtype: Dtype = "float32"
-    ) -> Images | Pictures:
+    ) -> ImageArray:
         """Return `n` new images: noise through the prior and the decoder.
 
         Args:
@@ -160,13 +164,19 @@ class Model:
         self._in_chunks(len(drawn), work)
         return drawn
 
-    def reconstruct(self, images: npt.ArrayLike, *, dtype: Dtype = "float32") -> Images | Pictures:
+    def reconstruct(self, images: npt.ArrayLike, *, dtype: Dtype = "float32") -> ImageArray:
         """Return images as the model sees them: decoded from the posterior mean. Arguments as `encode`."""
         return self.decode(self.encode(images).mean, dtype=dtype)
 
     def interpolate(
-        self, a: npt.ArrayLike, b: npt.ArrayLike, steps: int, method: str = "slerp", *, dtype: Dtype = "float32"
-    ) -> Images | Pictures:
+        self,
+        a: npt.ArrayLike,
+        b: npt.ArrayLike,
+        steps: int,
+        method: str = "slerp",
+        *,
+        dtype: Dtype = "float32",
+    ) -> ImageArray:
         """Return the images on the way from one latent to another, both ends included.
 
         Args:
@@ -220,14 +230,14 @@ class Model:
         chunk, threads = (CHUNK, self._thread_count) if on_cpu else (GPU_CHUNK, 1)
         for_each_chunk(total, work, chunk=chunk, threads=threads)
 
-    def _new_images(
-        self, n: int, dtype: Dtype
-    ) -> tuple[Images | Pictures, Callable[[slice, Images], None]]:
+    def _new_images(self, n: int, dtype: Dtype) -> tuple[ImageArray, Callable[[slice, Images], None]]:
         """Return the array that images go into, and the way to store a chunk of them there."""
         channels, height, width = self.card.image_shape
         kind = _image_dtype(dtype)
         if kind == np.uint8:
-            pictures = np.empty((n, height, width) if channels == 1 else (n, height, width, channels), np.uint8)
+            pictures = np.empty(
+                (n, height, width) if channels == 1 else (n, height, width, channels), np.uint8
+            )
             return pictures, lambda piece, chunk: _store_pictures(chunk, pictures[piece])
         images = np.empty((n, channels, height, width), np.float32)
         return images, lambda piece, chunk: np.copyto(images[piece], chunk)

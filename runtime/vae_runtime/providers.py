@@ -63,7 +63,9 @@ def candidates(provider: str) -> tuple[str, ...]:
 def refuse_unopened(provider: str, reason: str) -> ProviderError:
     """Return the error for a provider that is built in but did not open."""
     hint = _GPU_HINT if provider in ("cuda", "tensorrt") else ""
-    return ProviderError(f"provider {provider!r} did not open: {reason}{hint}. Nothing ran on another provider")
+    return ProviderError(
+        f"provider {provider!r} did not open: {reason}{hint}. Nothing ran on another provider"
+    )
 
 
 _GPU_HINT = (
@@ -73,7 +75,9 @@ _GPU_HINT = (
 
 
 def _installed() -> str:
-    return ", ".join(f"{name} {version}" for name, version in installed_wheels().items()) or "of unknown origin"
+    return (
+        ", ".join(f"{name} {version}" for name, version in installed_wheels().items()) or "of unknown origin"
+    )
 
 
 def _how_to_get(provider: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vae_runtime.arrays import one_line
 from vae_runtime.card import METADATA_KEY, Card
 from vae_runtime.errors import BundleError, ClosedError, EnvironmentProblem, ProviderError
 from vae_runtime.installation import import_onnxruntime
@@ -71,9 +72,10 @@ class Graph:
             raise ClosedError(f"{self.source}: the model is closed; load it again")
         try:
             outputs: list[Batch] = session.run(self._outputs, {self._input: batch})
-        except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class but Exception
+        except Exception as error:
             raise EnvironmentProblem(
-                f"{self.source}: failed on a batch of shape {batch.shape} on provider {self.provider!r}: {_one_line(error)}"
+                f"{self.source}: failed on a batch of shape {batch.shape} "
+                f"on provider {self.provider!r}: {one_line(error)}"
             ) from error
         return outputs
 
@@ -95,7 +97,7 @@ def _open(data: bytes, source: str, provider: str) -> tuple[Any, str]:
     raise ProviderError(f"{source}: the installed onnxruntime has none of the providers that 'auto' tries")
 
 
-def _open_on(data: bytes, source: str, name: str) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+def _open_on(data: bytes, source: str, name: str) -> Any:
     onnxruntime = import_onnxruntime()
     full_name = ONNXRUNTIME_NAMES[name]
     if name in ("cuda", "tensorrt") and hasattr(onnxruntime, "preload_dlls"):
@@ -110,8 +112,8 @@ def _open_on(data: bytes, source: str, name: str) -> Any:  # noqa: ANN401 - onnx
         )
     except Exception as error:
         if full_name != CPU and not isinstance(error, _graph_errors(onnxruntime)):
-            raise refuse_unopened(name, _one_line(error)) from error
-        raise BundleError(f"{source}: onnxruntime cannot open it: {_one_line(error)}") from error
+            raise refuse_unopened(name, one_line(error)) from error
+        raise BundleError(f"{source}: onnxruntime cannot open it: {one_line(error)}") from error
     if full_name not in session.get_providers():
         raise refuse_unopened(name, f"onnxruntime opened {', '.join(session.get_providers())} in its place")
     if hasattr(session, "_model_bytes"):
@@ -120,7 +122,7 @@ def _open_on(data: bytes, source: str, name: str) -> Any:  # noqa: ANN401 - onnx
     return session
 
 
-def _options(onnxruntime: Any) -> Any:  # noqa: ANN401
+def _options(onnxruntime: Any) -> Any:
     options = onnxruntime.SessionOptions()
     # One thread inside: large requests are split over threads outside (see `chunks`), which is faster
     # for graphs this small, and leaves no pool of threads behind that a fork would lose.
@@ -138,23 +140,25 @@ def _provider_options(name: str) -> dict[str, str]:
     return {"use_tf32": "0"} if name == "cuda" else {}
 
 
-def _graph_errors(onnxruntime: Any) -> tuple[type[Exception], ...]:  # noqa: ANN401
+def _graph_errors(onnxruntime: Any) -> tuple[type[Exception], ...]:
     """Return the errors that mean that the graph is at fault, whatever the provider."""
     state = onnxruntime.capi.onnxruntime_pybind11_state
     return (state.InvalidProtobuf, state.InvalidGraph, state.NoSuchFile)
 
 
-def _read_card(session: Any, role: str, source: str) -> Card:  # noqa: ANN401
+def _read_card(session: Any, role: str, source: str) -> Card:
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
-        raise BundleError(f"{source}: carries no card ({METADATA_KEY}); expected a graph that vae-export wrote")
+        raise BundleError(
+            f"{source}: carries no card ({METADATA_KEY}); expected a graph that vae-export wrote"
+        )
     card = Card.from_metadata(text, source)
     if card.role != role:
         raise BundleError(f"{source}: its card says {card.role!r}; expected {role!r}")
     return card
 
 
-def _check_signature(session: Any, card: Card, source: str) -> None:  # noqa: ANN401
+def _check_signature(session: Any, card: Card, source: str) -> None:
     shapes = {"image": list(card.image_shape)}
     latent = [card.latent_size]
     input_name, output_names = SIGNATURES[card.role]
@@ -166,7 +170,3 @@ def _check_signature(session: Any, card: Card, source: str) -> None:  # noqa: AN
         expected = [(name, "tensor(float)", shapes.get(name, latent)) for name in names]
         if found != expected:
             raise BundleError(f"{source}: its {kind} are {found}; its card promises {expected}")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -125,7 +125,9 @@ def newest_checkpoint(folder: Path) -> Checkpoint:
         for problem in problems:
             _log.warning("%s; going on from %s instead", problem, path.name)
         return checkpoint
-    raise CheckpointError(problems[0] if problems else f"{folder}: no checkpoint; expected a folder step-* in it")
+    raise CheckpointError(
+        problems[0] if problems else f"{folder}: no checkpoint; expected a folder step-* in it"
+    )
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -210,6 +212,8 @@ def tensors_from_bytes(data: bytes, source: str) -> dict[str, Tensor]:
 
 def _mismatch(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
     names = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
-    parts = [f"{name} is {found.get(name, 'missing')}, expected {expected.get(name, 'nothing')}" for name in names]
+    parts = [
+        f"{name} is {found.get(name, 'missing')}, expected {expected.get(name, 'nothing')}" for name in names
+    ]
     more = f" and {len(parts) - 5} more" if len(parts) > 5 else ""
     return "; ".join(parts[:5]) + more

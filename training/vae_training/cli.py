@@ -13,7 +13,15 @@ import click
 from vae_runtime._version import __version__
 from vae_runtime.cli.exits import run_command
 from vae_runtime.cli.options import Size
-from vae_training.config import COMPILE_CHOICES, DEVICES, SCHEDULES, Config, DataConfig, ModelConfig, TrainingConfig
+from vae_training.config import (
+    COMPILE_CHOICES,
+    DEVICES,
+    SCHEDULES,
+    Config,
+    DataConfig,
+    ModelConfig,
+    TrainingConfig,
+)
 
 if TYPE_CHECKING:
     from vae_training.data import ImageSet
@@ -33,44 +41,96 @@ def _default(section: type, name: str) -> str:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--data", "source", metavar="SOURCE", help=(
-    "What to train on: a .npy or .npz file, a folder of pictures, or a name: faces, lfw, olivetti, lfw-subset, "
-    "digits, mnist, fashion-mnist, celeba." + _default(DataConfig, "source")))
+@click.option(
+    "--data",
+    "source",
+    metavar="SOURCE",
+    help=(
+        "What to train on: a .npy or .npz file, a folder of pictures, or a name: faces, lfw, olivetti, lfw-subset, "
+        "digits, mnist, fashion-mnist, celeba." + _default(DataConfig, "source")
+    ),
+)
 @click.option("--array", metavar="NAME", help="Which array of an .npz holds the images.")
-@click.option("--groups", metavar="NAME", help="Which array of an .npz says what belongs together (one person), "
-              "so that validation is held out by group.")
+@click.option(
+    "--groups",
+    metavar="NAME",
+    help="Which array of an .npz says what belongs together (one person), "
+    "so that validation is held out by group.",
+)
 @click.option("--image-size", type=Size(), help="Crop about the centre and resize to H or HxW.")
 @click.option("--channels", type=click.Choice(["1", "3"]), help="Train on gray (1) or colour (3).")
-@click.option("--validation", type=click.FloatRange(0, 0.9), help="Share of the images to hold out."
-              + _default(DataConfig, "validation"))
+@click.option(
+    "--validation",
+    type=click.FloatRange(0, 0.9),
+    help="Share of the images to hold out." + _default(DataConfig, "validation"),
+)
 @click.option("--skip-bad", is_flag=True, default=None, help="Leave out pictures that cannot be read.")
-@click.option("--latent-size", type=click.IntRange(1), help="Number of latents."
-              + _default(ModelConfig, "latent_size"))
-@click.option("--filters", type=Size(separator=","), help="Output channels of the two convolutions."
-              + _default(ModelConfig, "filters"))
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the images." + _default(TrainingConfig, "epochs"))
-@click.option("--batch-size", type=click.IntRange(1), help="Images a step." + _default(TrainingConfig, "batch_size"))
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Adam's step size."
-              + _default(TrainingConfig, "learning_rate"))
-@click.option("--schedule", type=click.Choice(SCHEDULES), help="How the learning rate changes."
-              + _default(TrainingConfig, "schedule"))
-@click.option("--beta", type=click.FloatRange(0), help="Weight of the KL divergence."
-              + _default(TrainingConfig, "beta"))
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of everything random."
-              + _default(TrainingConfig, "seed"))
-@click.option("--device", type=click.Choice(DEVICES), help="Where to train; auto takes CUDA where there is one."
-              + _default(TrainingConfig, "device"))
-@click.option("--compile", type=click.Choice(COMPILE_CHOICES), help="torch.compile; auto where the run is long "
-              "enough to repay it." + _default(TrainingConfig, "compile"))
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings as TOML, such as the "
-              "config.toml of another run; options given here go before.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The run's folder. [default: runs/NAME-NUMBER]")
-@click.option("--resume", type=click.Path(path_type=Path), help="Go on with the run in this folder; --epochs "
-              "lengthens it.")
+@click.option(
+    "--latent-size", type=click.IntRange(1), help="Number of latents." + _default(ModelConfig, "latent_size")
+)
+@click.option(
+    "--filters",
+    type=Size(separator=","),
+    help="Output channels of the two convolutions." + _default(ModelConfig, "filters"),
+)
+@click.option(
+    "--epochs", type=click.IntRange(1), help="Passes over the images." + _default(TrainingConfig, "epochs")
+)
+@click.option(
+    "--batch-size", type=click.IntRange(1), help="Images a step." + _default(TrainingConfig, "batch_size")
+)
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(0, min_open=True),
+    help="Adam's step size." + _default(TrainingConfig, "learning_rate"),
+)
+@click.option(
+    "--schedule",
+    type=click.Choice(SCHEDULES),
+    help="How the learning rate changes." + _default(TrainingConfig, "schedule"),
+)
+@click.option(
+    "--beta", type=click.FloatRange(0), help="Weight of the KL divergence." + _default(TrainingConfig, "beta")
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    help="Seed of everything random." + _default(TrainingConfig, "seed"),
+)
+@click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    help="Where to train; auto takes CUDA where there is one." + _default(TrainingConfig, "device"),
+)
+@click.option(
+    "--compile",
+    type=click.Choice(COMPILE_CHOICES),
+    help="torch.compile; auto where the run is long "
+    "enough to repay it." + _default(TrainingConfig, "compile"),
+)
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="Settings as TOML, such as the config.toml of another run; options given here go before.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="The run's folder. [default: runs/NAME-NUMBER]"
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    help="Go on with the run in this folder; --epochs lengthens it.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.version_option(__version__, prog_name="vae-train")
 def vae_train(
-    config_file: Path | None, output: Path | None, resume: Path | None, *, quiet: bool, **given: Any  # noqa: ANN401
+    config_file: Path | None,
+    output: Path | None,
+    resume: Path | None,
+    *,
+    quiet: bool,
+    **given: Any,
 ) -> None:
     """Train a variational autoencoder on images.
 
@@ -129,7 +189,7 @@ def _override(config: Config, options: dict[str, Any]) -> Config:
     """Return the settings with the options of the command line in their places."""
     record = config.to_dict()
     for section in dataclasses.fields(Config):
-        known = {f.name for f in dataclasses.fields(section.default_factory)}  # type: ignore[arg-type,misc]
+        known = {f.name for f in dataclasses.fields(section.default_factory)}  # type: ignore[arg-type]
         record[section.name].update({name: value for name, value in options.items() if name in known})
     if "channels" in options:
         record["data"]["channels"] = record["model"]["channels"] = int(options["channels"])
@@ -137,7 +197,9 @@ def _override(config: Config, options: dict[str, Any]) -> Config:
 
 
 def _refuse_with_resume(options: dict[str, Any], config_file: Path | None, output: Path | None) -> None:
-    refused = [f"--{name.replace('_', '-')}" for name in options if name not in ("epochs", "device", "source")]
+    refused = [
+        f"--{name.replace('_', '-')}" for name in options if name not in ("epochs", "device", "source")
+    ]
     refused += ["--config"] * (config_file is not None) + ["--output"] * (output is not None)
     if refused:
         raise click.UsageError(f"{', '.join(refused)} cannot be changed by --resume; start a new run instead")
@@ -158,7 +220,7 @@ def _load(config: Config, *, quiet: bool) -> ImageSet:
     )
 
 
-def _loading_bar() -> Any:  # noqa: ANN401
+def _loading_bar() -> Any:
     """Return a callback that shows how many pictures are read."""
 
     def show(done: int, total: int) -> None:
@@ -168,7 +230,7 @@ def _loading_bar() -> Any:  # noqa: ANN401
     return show
 
 
-def _observer(*, quiet: bool) -> Any:  # noqa: ANN401
+def _observer(*, quiet: bool) -> Any:
     from vae_training.progress import choose_observer
 
     return choose_observer(quiet=quiet)

@@ -17,7 +17,9 @@ _CPU_FLOP_TO_REPAY = 4e13
 _GPU_STEPS_TO_REPAY = 20_000
 
 
-def decide_compile(choice: str, model: ModelConfig, *, steps: int, batch_size: int, device: torch.device) -> bool:
+def decide_compile(
+    choice: str, model: ModelConfig, *, steps: int, batch_size: int, device: torch.device
+) -> bool:
     """Return whether to compile. `auto` decides by the work of the whole run, never by the clock.
 
     (By the clock, the same seed could give other weights on a slower day: compiled code rounds otherwise.)
@@ -30,7 +32,9 @@ def decide_compile(choice: str, model: ModelConfig, *, steps: int, batch_size: i
     possible = device.type == "cuda" or _has_compiler()
     if choice == "on":
         if not possible:
-            raise ConfigError("--compile on needs a C++ compiler (g++, or the one that CXX names); none was found")
+            raise ConfigError(
+                "--compile on needs a C++ compiler (g++, or the one that CXX names); none was found"
+            )
         return True
     if device.type == "cuda":
         return steps >= _GPU_STEPS_TO_REPAY

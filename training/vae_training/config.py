@@ -67,7 +67,12 @@ class ModelConfig:
             size = getattr(self, name)
             _require(size >= 4 and size % 4 == 0, f"model.{name}", size, "a multiple of 4, at least 4")
         _require(self.channels in (1, 3), "model.channels", self.channels, "1 or 3")
-        _require(len(self.filters) == 2 and min(self.filters) >= 1, "model.filters", self.filters, "two numbers >= 1")
+        _require(
+            len(self.filters) == 2 and min(self.filters) >= 1,
+            "model.filters",
+            self.filters,
+            "two numbers >= 1",
+        )
         _require(self.latent_size >= 1, "model.latent_size", self.latent_size, "at least 1")
 
     @property
@@ -105,7 +110,9 @@ class TrainingConfig:
             ("device", DEVICES),
             ("compile", COMPILE_CHOICES),
         ):
-            _require(getattr(self, name) in choices, f"training.{name}", getattr(self, name), ", ".join(choices))
+            _require(
+                getattr(self, name) in choices, f"training.{name}", getattr(self, name), ", ".join(choices)
+            )
 
 
 SCHEDULES = ("constant", "onecycle")
@@ -166,9 +173,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: unreadable or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        settings: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: not a readable TOML file ({error})") from error
+    return settings
 
 
 def _section(kind: type[Section], values: object, source: str) -> Section:
@@ -179,7 +187,7 @@ def _section(kind: type[Section], values: object, source: str) -> Section:
     return kind(**{key: _as_type(value, hints[key], f"{source}.{key}") for key, value in values.items()})
 
 
-def _as_type(value: object, hint: Any, source: str) -> object:  # noqa: ANN401
+def _as_type(value: object, hint: Any, source: str) -> object:
     """Check a plain value against a field's type; TOML knows no tuples, and 1 is a fine float."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
@@ -201,7 +209,7 @@ def _refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Any], source: 
         raise ConfigError(f"{source}: unknown {what} {', '.join(unknown)}; expected {', '.join(known)}")
 
 
-def _require(condition: bool, name: str, value: object, expected: str) -> None:  # noqa: FBT001
+def _require(condition: bool, name: str, value: object, expected: str) -> None:
     if not condition:
         raise ConfigError(f"{name} is {value!r}; expected {expected}")
 

@@ -39,7 +39,9 @@ _PARTS = ("loss", "reconstruction", "kl")
 class Trainer:
     """One run: builds everything from the settings, and trains until the last epoch or a signal."""
 
-    def __init__(self, config: Config, images: ImageSet, folder: RunFolder, observer: Observer | None = None) -> None:
+    def __init__(
+        self, config: Config, images: ImageSet, folder: RunFolder, observer: Observer | None = None
+    ) -> None:
         """Prepare a new run; `resume` then sets it to where an earlier one stopped.
 
         Args:
@@ -127,7 +129,7 @@ class Trainer:
                 self._save_epoch(metrics)
         return metrics
 
-    def _train_epoch(self, epoch: int, compute_loss: Any, signals: SignalWatch) -> dict[str, Any]:  # noqa: ANN401
+    def _train_epoch(self, epoch: int, compute_loss: Any, signals: SignalWatch) -> dict[str, Any]:
         started, first_step = time.monotonic(), self.position.step
         self.observer.epoch_began(epoch + 1, first_step)
         for step, image in enumerate(self.batches.epoch(epoch, first_step), start=first_step):
@@ -135,7 +137,9 @@ class Trainer:
             self.position = Position(epoch, step + 1, self.position.total_steps + 1)
             if self.observer.wants_losses():
                 done = (step + 1 - first_step) * self.batches.batch_size
-                self.observer.stepped(step + 1, self._mean_losses(step + 1), done / (time.monotonic() - started))
+                self.observer.stepped(
+                    step + 1, self._mean_losses(step + 1), done / (time.monotonic() - started)
+                )
             if signals.received:
                 self._stop(signals)
         means = self._mean_losses(len(self.batches))
@@ -149,10 +153,12 @@ class Trainer:
             **self._validate(),
             "learning_rate": self._learning_rate(self.position.total_steps - 1),
             "seconds": round(seconds, 3),
-            "images_per_second": round((len(self.batches) - first_step) * self.batches.batch_size / seconds, 1),
+            "images_per_second": round(
+                (len(self.batches) - first_step) * self.batches.batch_size / seconds, 1
+            ),
         }
 
-    def _step(self, image: Tensor, compute_loss: Any) -> Tensor:  # noqa: ANN401
+    def _step(self, image: Tensor, compute_loss: Any) -> Tensor:
         """Train on one batch; return its losses, (3,), without waiting for the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(self.position.total_steps)
@@ -173,7 +179,7 @@ class Trainer:
             return {}
         draws = numpy_generator(self.config.training.seed)
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        for images in self.held_out.split(_VALIDATION_BATCH):
+        for images in torch.split(self.held_out, _VALIDATION_BATCH):
             noise = draws.standard_normal((len(images), self.config.model.latent_size), dtype=np.float32)
             loss = self._loss(to_float(images), torch.from_numpy(noise).to(self.device))
             sums += detached(loss).double() * len(images)

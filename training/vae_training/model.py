@@ -92,5 +92,5 @@ class VAE(nn.Module):
 
 
 def reparameterize(mean: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
-    """z = mean + noise * exp(logvar / 2): a draw that gradients pass through; all (N, D)."""
+    """Z = mean + noise * exp(logvar / 2): a draw that gradients pass through; all (N, D)."""
     return mean + noise * torch.exp(0.5 * logvar)

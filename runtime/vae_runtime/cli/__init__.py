@@ -2,3 +2,5 @@
 
 Only this part of the runtime uses click and Pillow.
 """
+
+from vae_runtime.cli.main import main as main

@@ -72,7 +72,11 @@ def run_command(command: click.Command, name: str, arguments: Sequence[str] | No
     except OSError as error:
         _debug()
         _say(name, f"{error.filename or 'input or output'}: {error.strerror or error}")
-        code = ENVIRONMENT if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS) else UNFORESEEN
+        code = (
+            ENVIRONMENT
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+            else UNFORESEEN
+        )
     except Exception as error:  # noqa: BLE001 - the last resort of a process
         _debug()
         _say(name, f"unforeseen {type(error).__name__}: {error}. VAE_EDGE_DEBUG=1 shows where")

@@ -20,9 +20,13 @@ class Size(click.ParamType[tuple[int, int]]):
         if isinstance(value, tuple):
             return value
         parts = str(value).lower().split(self.separator)
-        if len(parts) in (1, 2) and all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        if len(parts) in (1, 2) and all(
+            part.isascii() and part.isdigit() and int(part) > 0 for part in parts
+        ):
             return int(parts[0]), int(parts[-1])
-        self.fail(f"{value!r}: expected a number above 0, or two as in 24{self.separator}32", param, ctx)
+        raise click.BadParameter(
+            f"{value!r}: expected a number above 0, or two as in 24{self.separator}32", ctx, param
+        )
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002
         """Return how help shows it."""

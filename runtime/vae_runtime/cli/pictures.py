@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from vae_runtime.arrays import one_line
 from vae_runtime.errors import InputError
 
 Pixels = npt.NDArray[np.uint8]
@@ -23,6 +24,11 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".
 
 # Only these decoders may see a file, whatever its name: some others start programs (EPS).
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+
+# Pillow has no exception of its own for a broken file: these are what its decoders raise.
+_DECODER_ERRORS = (
+    OSError, ValueError, SyntaxError, TypeError, MemoryError, OverflowError, Warning, Image.DecompressionBombError,
+)  # fmt: skip
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -38,7 +44,9 @@ def find_pictures(folder: Path) -> list[Path]:
         if name.lower().endswith(PICTURE_SUFFIXES)
     ]
     if not found:
-        raise InputError(f"{folder} holds no pictures (looked for {', '.join(PICTURE_SUFFIXES)}, recursively)")
+        raise InputError(
+            f"{folder} holds no pictures (looked for {', '.join(PICTURE_SUFFIXES)}, recursively)"
+        )
     return sorted(found, key=lambda path: os.fsencode(path))
 
 
@@ -51,18 +59,20 @@ def load_picture(path: Path, height: int, width: int, channels: int) -> Pixels:
     Raises:
         InputError: not a picture, cut short, too large, or of a kind that has no faithful 8-bit form.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: expected a picture file; {'not a file' if path.exists() else 'there is none'}")
     try:
+        # Asked before opening: reading a pipe would wait for ever.
+        if not path.is_file():
+            raise InputError(
+                f"{path}: expected a picture file; {'not a file' if path.exists() else 'there is none'}"
+            )
         with Image.open(path, formats=_FORMATS) as image:
             _refuse_bombs(path, image)
             opened = ImageOps.exif_transpose(image)
             pixels = _to_eight_bits(path, opened, "L" if channels == 1 else "RGB")
     except InputError:
         raise
-    except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError) as error:
-        # Pillow has no exception of its own for a broken file: these are the ones its decoders raise.
-        raise InputError(f"{path}: not a picture that can be read ({_one_line(error)})") from error
+    except _DECODER_ERRORS as error:
+        raise InputError(f"{path}: not a picture that can be read ({one_line(error)})") from error
     fitted = ImageOps.fit(pixels, (width, height), method=Image.Resampling.LANCZOS)
     return np.asarray(fitted, dtype=np.uint8)
 
@@ -105,7 +115,3 @@ def _to_eight_bits(path: Path, image: Image.Image, mode: str) -> Image.Image:
         colour = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", colour.size, "white"), colour).convert(mode)
     return image.convert(mode)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

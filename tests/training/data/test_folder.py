@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image, ImageOps
+
 from vae_training.data import load_images
 from vae_training.errors import DataError
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from PIL import Image
+
 from vae_training.data import NAMED_SETS, load_images
 from vae_training.errors import DataError
 

@@ -14,6 +14,7 @@ import pytest
 import skimage.data
 import sklearn.datasets
 from PIL import Image
+
 from vae_training.data import NAMED_SETS, load_images, named
 from vae_training.errors import DataError
 

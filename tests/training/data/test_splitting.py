@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from vae_training.data import ImageSet, split
 from vae_training.errors import DataError
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from vae_runtime.arrays import read_npy, read_npz
 
+from vae_runtime.arrays import read_npy, read_npz
 from vae_training.data.image_set import ImageSet, short_name
 from vae_training.data.layout import to_pictures
 from vae_training.errors import DataError

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+
 from vae_runtime.cli.pictures import find_pictures, load_picture
 from vae_runtime.errors import InputError
-
 from vae_training.data.image_set import ImageSet, Pictures, Progress, Size, short_name
 from vae_training.errors import DataError
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vae_runtime.errors import InputError
-
 from vae_training.data.files import ARRAY_SUFFIXES, load_npy, load_npz
 from vae_training.data.folder import load_folder
 from vae_training.data.layout import conform, require_image_size, require_trainable

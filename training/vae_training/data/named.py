@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from vae_runtime.arrays import read_npz
 
+from vae_runtime.arrays import read_npz
 from vae_training.data.folder import in_parallel
 from vae_training.data.image_set import ImageSet, Progress, Size
 from vae_training.data.layout import conform, to_pictures

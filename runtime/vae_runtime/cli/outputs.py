@@ -1,0 +1,115 @@
+"""Where pictures and arrays go, told by the output's name.
+
+faces.png          one picture, a grid
+faces.npy          the array
+faces.npz          the array by name, compressed
+faces/             a folder of PNGs (also any name without a suffix)
+-                  the array as .npy on stdout
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+from vae_runtime.atomic import atomic_file, atomic_folder, refuse_existing
+from vae_runtime.cli.pictures import enlarge, save_png
+from vae_runtime.grid import grid
+from vae_runtime.images import to_uint8
+
+_KINDS = (".png", ".npy", ".npz")
+_STDOUT = "-"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How pictures are laid out in a grid."""
+
+    rows: int | None = None
+    columns: int | None = None
+    padding: int = 0
+    scale: int = 1
+
+
+class Output:
+    """A place to write to. Made before the work begins, so that a place that is taken costs no work."""
+
+    def __init__(self, name: str, *, overwrite: bool, arrays_only: bool = False) -> None:
+        """Check the name.
+
+        Raises:
+            click.UsageError: a suffix that means nothing here.
+            OutputExistsError: it is there already.
+        """
+        self.name = name
+        self.path = Path(name)
+        self.overwrite = overwrite
+        self.kind = _kind(name, arrays_only=arrays_only)
+        if self.kind == _STDOUT:
+            if sys.stdout.isatty():
+                raise click.UsageError("-o - writes binary data; send it to a file or a program")
+        else:
+            refuse_existing(self.path, overwrite=overwrite)
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it takes pictures rather than arrays."""
+        return self.kind in (".png", "folder")
+
+    def write_images(self, images: npt.NDArray[Any], layout: Layout) -> None:
+        """Write (N, H, W[, C]) uint8 pictures or (N, C, H, W) float32 images."""
+        if self.kind == ".png":
+            picture = enlarge(grid(images, layout.rows, layout.columns, padding=layout.padding), layout.scale)
+            with atomic_file(self.path, overwrite=self.overwrite) as beside:
+                save_png(beside, picture)
+        elif self.kind == "folder":
+            self._write_folder(images if images.dtype == np.uint8 else to_uint8(images), layout)
+        else:
+            self.write_arrays({"images": images})
+
+    def write_arrays(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write arrays by name; .npy and stdout take the first of them."""
+        first = next(iter(arrays.values()))
+        if self.kind == _STDOUT:
+            buffer = io.BytesIO()  # numpy would ask the pipe for its position
+            np.save(buffer, first, allow_pickle=False)
+            sys.stdout.buffer.write(buffer.getbuffer())
+            sys.stdout.buffer.flush()
+            return
+        with atomic_file(self.path, overwrite=self.overwrite) as beside, beside.open("wb") as file:
+            if self.kind == ".npz":
+                np.savez_compressed(file, **dict[str, Any](arrays))
+            else:
+                np.save(file, first, allow_pickle=False)
+
+    def announce(self, what: str) -> None:
+        """Say on stderr what was written where; nothing where the array itself goes to stdout."""
+        if self.kind != _STDOUT:
+            click.echo(f"{what} -> {self.name}", err=True)
+
+    def _write_folder(self, pictures: npt.NDArray[np.uint8], layout: Layout) -> None:
+        digits = max(4, len(str(len(pictures) - 1)))
+        with atomic_folder(self.path, overwrite=self.overwrite) as beside:
+            for index, picture in enumerate(pictures):
+                save_png(beside / f"{index:0{digits}d}.png", enlarge(picture, layout.scale))
+
+
+def _kind(name: str, *, arrays_only: bool) -> str:
+    if name == _STDOUT:
+        return _STDOUT
+    suffix = Path(name).suffix.lower()
+    kinds = tuple(kind for kind in _KINDS if not (arrays_only and kind == ".png"))
+    if suffix in kinds:
+        return suffix
+    if not suffix and not arrays_only:
+        return "folder"
+    folder = "" if arrays_only else ", a name without suffix (a folder of PNGs)"
+    raise click.UsageError(f"output {name!r}: expected a name in {', '.join(kinds)}{folder} or - for stdout")
