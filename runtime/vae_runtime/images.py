@@ -34,7 +34,7 @@ def to_uint8(images: npt.NDArray[np.floating[Any]], out: Pictures | None = None)
     np.clip(scaled, 0.0, 255.0, out=scaled)
     arranged = scaled[:, 0] if images.shape[1] == 1 else np.moveaxis(scaled, 1, -1)
     if out is None:
-        return arranged.astype(np.uint8, order="C")
+        out = np.empty(arranged.shape, np.uint8)
     out[...] = arranged
     return out
 

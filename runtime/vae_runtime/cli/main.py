@@ -35,7 +35,7 @@ def _model_options(command: Command) -> Command:
         click.option("--threads", type=click.IntRange(1), help="Threads on the CPU. [default: all at hand]"),
         click.option("--provider", type=click.Choice(_PROVIDERS), default="auto", show_default=True,
                      help="What it runs on; a provider named here is used, or the command fails."),
-        click.option("--model", default=_DEFAULT_MODEL, show_default=True, help="A shipped model or a bundle's folder."),
+        click.option("--model", default=_DEFAULT_MODEL, show_default=True, help="A shipped model or a bundle."),
     ):  # fmt: skip
         command = option(command)
     return command
