@@ -23,6 +23,7 @@ from vae_runtime.card import Card, Likelihood
 from vae_runtime.cli.pictures import enlarge, save_png
 from vae_runtime.grid import grid
 from vae_runtime.model import Model, load
+from vae_training.config import Config
 from vae_training.data import ImageSet, split
 
 _PREVIEW_ROWS, _PREVIEW_COLUMNS = 5, 8
@@ -123,7 +124,7 @@ def _card(source: Source, settings: Settings) -> Card:
         bundle_id="",  # a hash of what is to be written
         license=settings.license,
         data=settings.data,
-        recipe=source.config.to_dict() if source.config else {},
+        recipe=_published(source.config).to_dict() if source.config else {},
     )
 
 
@@ -153,8 +154,14 @@ def _recipe(source: Source, settings: Settings) -> str:
     return (
         "# To make this bundle again:\n"
         "#   vae-train --config recipe.toml -o run\n"
-        f"#   vae-export run --opset {settings.opset} --name {settings.name} -o bundle\n\n{source.config.to_toml()}"
+        f"#   vae-export run --opset {settings.opset} --name {settings.name} -o bundle\n\n"
+        f"{_published(source.config).to_toml()}"
     )
+
+
+def _published(config: Config) -> Config:
+    """Return the settings without the path to the data: it tells strangers about this machine, and no more."""
+    return replace(config, data=replace(config.data, source=Path(config.data.source).name))
 
 
 def _write_sums(folder: Path) -> None:

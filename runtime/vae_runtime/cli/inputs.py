@@ -11,22 +11,29 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_runtime.arrays import read_npy, read_npz
-from vae_runtime.cli.pictures import load_pictures
+from vae_runtime.cli.pictures import list_pictures, load_pictures
 from vae_runtime.errors import InputError
 from vae_runtime.latent import Latents
 from vae_runtime.model import Model
 
 
-def read_images(paths: Sequence[Path], model: Model) -> npt.NDArray[Any]:
-    """Read pictures, folders of pictures, or one .npy of images, in the model's shape.
+def read_images(paths: Sequence[Path], model: Model, limit: int | None = None) -> npt.NDArray[Any]:
+    """Read pictures, folders of pictures, or one .npy or .npz (its array `images`), in the model's shape.
+
+    Args:
+        paths: what was typed.
+        model: tells the shape that picture files are cropped and resized to.
+        limit: take only the first so many.
 
     Returns:
-        Pictures (N, H, W[, C]) uint8, or what the .npy holds: the model checks it.
+        Pictures (N, H, W[, C]) uint8, or what the array holds: the model checks it.
     """
     if len(paths) == 1 and paths[0].suffix == ".npy":
-        return read_npy(paths[0])
+        return read_npy(paths[0])[:limit]
+    if len(paths) == 1 and paths[0].suffix == ".npz":
+        return read_npz(paths[0], "images")["images"][:limit]
     channels, height, width = model.card.image_shape
-    return load_pictures(paths, height, width, channels)
+    return load_pictures(list_pictures(paths)[:limit], height, width, channels)
 
 
 def read_latents(path: Path) -> npt.NDArray[Any]:

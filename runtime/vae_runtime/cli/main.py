@@ -68,6 +68,11 @@ def _grid_options(command: Command) -> Command:
     return command
 
 
+_limit_option = click.option(
+    "-n", "--n", "limit", type=click.IntRange(1), help="Take only the first so many."
+)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("-v", "--verbose", is_flag=True, help="Say which provider runs what.")
 @click.version_option(__version__, prog_name="vae-run")
@@ -160,11 +165,13 @@ def interpolate(
 
 @vae_run.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_limit_option
 @_grid_options
 @_output_options("reconstruction.png")
 @_model_options
 def reconstruct(
     images: tuple[Path, ...],
+    limit: int | None,
     output: str,
     *,
     overwrite: bool,
@@ -173,13 +180,13 @@ def reconstruct(
 ) -> None:
     """Show images as the model sees them: in a PNG, each beside its original.
 
-    IMAGES are picture files, folders of them, or one .npy.
+    IMAGES are picture files, folders of them, or one .npy or .npz.
     """
     with _Work(output, overwrite=overwrite, as_float=as_float, count=None, options=options) as work:
         from vae_runtime.cli.inputs import read_images
         from vae_runtime.cli.sheets import beside_each_other
 
-        originals = read_images(images, work.model)
+        originals = read_images(images, work.model, limit)
         found = work.model.reconstruct(originals, dtype=work.dtype)
         if work.output.kind == ".png":
             work.write_pairs(beside_each_other(originals, found), len(found))
@@ -189,16 +196,19 @@ def reconstruct(
 
 @vae_run.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_limit_option
 @_output_options("latents.npy")
 @_model_options
-def encode(images: tuple[Path, ...], output: str, *, overwrite: bool, **options: Any) -> None:
+def encode(
+    images: tuple[Path, ...], limit: int | None, output: str, *, overwrite: bool, **options: Any
+) -> None:
     """Write the latents of images: their posterior mean as .npy, mean and logvar as .npz."""
     from vae_runtime.cli.inputs import read_images
     from vae_runtime.cli.outputs import Output
 
     target = Output(output, overwrite=overwrite, arrays_only=True)
     with _open(options) as model:
-        posterior = model.encode(read_images(images, model))
+        posterior = model.encode(read_images(images, model, limit))
     target.write_arrays(posterior._asdict())
     target.announce(f"latents of {len(posterior.mean)} images, {posterior.mean.shape[1]} each")
 

@@ -77,15 +77,20 @@ def load_picture(path: Path, height: int, width: int, channels: int) -> Pixels:
     return np.asarray(fitted, dtype=np.uint8)
 
 
-def load_pictures(paths: Iterable[Path], height: int, width: int, channels: int) -> Pixels:
-    """Read picture files and the pictures in folders, in order, as one array.
+def list_pictures(paths: Iterable[Path]) -> list[Path]:
+    """Return picture files, with every folder replaced by the pictures below it."""
+    files: list[Path] = []
+    for path in paths:
+        files.extend(find_pictures(path) if path.is_dir() else [path])
+    return files
+
+
+def load_pictures(files: Iterable[Path], height: int, width: int, channels: int) -> Pixels:
+    """Read picture files, in order, as one array.
 
     Returns:
         (N, height, width) or (N, height, width, 3) uint8.
     """
-    files: list[Path] = []
-    for path in paths:
-        files.extend(find_pictures(path) if path.is_dir() else [path])
     return np.stack([load_picture(path, height, width, channels) for path in files])
 
 

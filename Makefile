@@ -1,0 +1,67 @@
+# The two commands to know: `make demo` and `make test`. Both install what they need into .venv first.
+#
+#   PYTHON=python3.12    the interpreter to build the environment with
+#   VENV=/some/where     where the environment lies
+#   TORCH='torch==2.13'  which PyTorch to install; by default the newest
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch
+EPOCHS ?= 30
+SECONDS ?= 60
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := training export runtime tests benchmarks data
+
+.PHONY: help demo test test-runtime check format bench gpu wheel clean
+
+help:
+	@echo "make demo          install, train on the embedded faces, export, and draw new faces"
+	@echo "make test          install and run the tests"
+	@echo "make check         linters and type checker"
+	@echo "make test-runtime PYTHON=python3.13   the runtime's tests in an environment without PyTorch"
+	@echo "make bench         benchmarks on this machine, written to benchmarks/results/"
+	@echo "make gpu           everything that needs an NVIDIA GPU: tests, parity and benchmarks on CUDA"
+	@echo "make wheel         build the wheel into dist/"
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "installing PyTorch and the rest into $(VENV): some minutes, once"
+	$(BIN)/python -m pip install --quiet '$(TORCH)' -e '.[cpu,train,dev]'
+	@touch $@
+
+demo: $(STAMP)
+	@BIN=$(abspath $(BIN)) EPOCHS=$(EPOCHS) bash data/demo.sh
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q
+
+check: $(STAMP)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+# An environment of its own for each interpreter, with the runtime's needs and nothing else.
+test-runtime:
+	$(PYTHON) -m venv $(VENV)-runtime-$(notdir $(PYTHON))
+	$(VENV)-runtime-$(notdir $(PYTHON))/bin/python -m pip install --quiet '.[cpu]' pytest hypothesis
+	$(VENV)-runtime-$(notdir $(PYTHON))/bin/python -m pytest -q tests/runtime tests/test_wall.py
+
+bench: $(STAMP)
+	$(BIN)/python -m pytest benchmarks -q --save-results
+
+gpu: $(STAMP)
+	$(BIN)/python -m pytest -q -m cuda
+	$(BIN)/python -m pytest benchmarks -q --save-results
+
+wheel: $(STAMP)
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf build dist demo .mypy_cache .ruff_cache .hypothesis .benchmarks
