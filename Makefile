@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch
 EPOCHS ?= 30
-SECONDS ?= 60
+OUT ?= demo
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 demo: $(STAMP)
-	@BIN=$(abspath $(BIN)) EPOCHS=$(EPOCHS) bash data/demo.sh
+	@BIN=$(abspath $(BIN)) EPOCHS=$(EPOCHS) OUT=$(OUT) bash data/demo.sh
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The main job from end to end: train on the embedded faces, export, draw. `make demo` runs it.
-# BIN: where the commands are; EPOCHS: how long to train. Everything is written below demo/.
+# BIN: where the commands are; EPOCHS: how long to train; OUT: the folder that everything is written to.
 set -euo pipefail
 
 bin=${BIN:?the folder of vae-train, vae-export and vae-run}
-out=demo
-rm -rf "$out"
-mkdir "$out"
+out=${OUT:-demo}
+rm -rf "$out"/{run,bundle,faces.png,interpolation.png,reconstruction.png}
+mkdir -p "$out"
 
 timed() { # timed NAME COMMAND...: run it, and note what it took
     local name=$1 start=$SECONDS

@@ -242,4 +242,6 @@ def _point_out(path: Path, *, quiet: bool) -> None:
     click.echo(f"run      {path}")
     click.echo(f"curve    {path / 'loss.png'}")
     click.echo(f"samples  {path / 'samples'}")
+    if (path / "reconstructions.png").exists():
+        click.echo(f"images   {path / 'reconstructions.png'}  (held out, each left of its reconstruction)")
     click.echo(f"next     vae-export {path} -o {path / 'bundle'}")

@@ -28,7 +28,7 @@ from vae_training.plots import plot_losses
 from vae_training.progress import Observer
 from vae_training.run_folder import RunFolder
 from vae_training.schedule import learning_rate
-from vae_training.sheets import write_sample_sheet
+from vae_training.sheets import write_reconstruction_sheet, write_sample_sheet
 
 _VALIDATION_BATCH = 512
 _RANDOM = "random.noise"
@@ -205,6 +205,8 @@ class Trainer:
         self.folder.write_metrics(metrics)
         plot_losses(self.folder.loss_curve, metrics, self.config.training.beta)
         write_sample_sheet(self.folder.sheet(self.position.epoch), self.model, self.device)
+        if len(self.held_out):
+            write_reconstruction_sheet(self.folder.reconstructions, self.model, self.held_out)
         self._save()
 
     def _save(self) -> None:

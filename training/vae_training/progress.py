@@ -93,7 +93,7 @@ class Bar(Observer):
     def stepped(self, step: int, losses: tuple[float, float, float], images_per_second: float) -> None:
         """Move the bar on."""
         total, reconstruction, kl = losses
-        text = f"loss {total:.2f} = {reconstruction:.2f} + KL {kl:.2f}  {images_per_second:,.0f} images/s"
+        text = f"loss {total:.2f} (reconstruction {reconstruction:.2f}, KL {kl:.2f})  {images_per_second:,.0f} images/s"
         self._progress.update(self._task, completed=self._begun + step, losses=text)
 
     def epoch_ended(self, metrics: Mapping[str, Any]) -> None:

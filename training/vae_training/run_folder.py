@@ -46,6 +46,11 @@ class RunFolder:
         """Samples after an epoch, always from the same noise."""
         return self.path / "samples" / f"epoch-{epoch:04d}.png"
 
+    @property
+    def reconstructions(self) -> Path:
+        """Held-out images, each left of its reconstruction, after the last epoch."""
+        return self.path / "reconstructions.png"
+
     def refuse_used(self) -> None:
         """Raise `ConfigError` where there is something in the folder already."""
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,9 +12,11 @@ from vae_runtime.cli.pictures import enlarge, save_png
 from vae_runtime.grid import grid
 from vae_runtime.images import to_uint8
 from vae_runtime.latent import noise
+from vae_training.batches import to_float
 from vae_training.model import VAE
 
 SHEET = (8, 8)  # rows and columns
+PAIRS = (8, 4)
 _SEED = 0
 _WIDTH = 768  # pixels that a sheet should about have, so that it can be looked at
 
@@ -25,15 +25,27 @@ _WIDTH = 768  # pixels that a sheet should about have, so that it can be looked 
 def write_sample_sheet(path: Path, model: VAE, device: torch.device) -> None:
     """Write a sheet of samples as PNG. The noise is always the same, so that epochs can be compared."""
     latents = torch.from_numpy(noise(SHEET[0] * SHEET[1], model.config.latent_size, _SEED)).to(device)
-    write_sheet(path, to_uint8(_images(model.decoder(latents))))
+    _write(path, model.decoder(latents), SHEET)
 
 
-def write_sheet(path: Path, pictures: npt.NDArray[np.uint8]) -> None:
-    """Write (N, H, W) or (N, H, W, C) uint8 pictures as one PNG, enlarged where they are small."""
-    factor = max(1, _WIDTH // (SHEET[1] * pictures.shape[2]))
+@torch.no_grad()
+def write_reconstruction_sheet(path: Path, model: VAE, images: Tensor) -> None:
+    """Write images, each left of its reconstruction from the posterior mean, as PNG.
+
+    Args:
+        path: the file.
+        model: on the images' device.
+        images: (n, C, H, W) uint8; the first 32 are shown.
+    """
+    originals = to_float(images[: PAIRS[0] * PAIRS[1]])
+    mean, _ = model.encoder(originals)
+    pairs = torch.cat([originals, model.decoder(mean)], dim=3)
+    _write(path, pairs, PAIRS)
+
+
+def _write(path: Path, images: Tensor, shape: tuple[int, int]) -> None:
+    """Write (N, C, H, W) images in [0, 1] as one PNG, enlarged where they are small."""
+    picture = grid(to_uint8(images.float().cpu().numpy()), *shape)
+    factor = max(1, _WIDTH // picture.shape[1])
     with atomic_file(path) as beside:
-        save_png(beside, enlarge(grid(pictures, *SHEET), factor))
-
-
-def _images(images: Tensor) -> npt.NDArray[np.float32]:
-    return images.float().cpu().numpy()
+        save_png(beside, enlarge(picture, factor))
