@@ -22,7 +22,7 @@ import numpy as np
 import numpy.lib.format as npy_format
 import numpy.typing as npt
 
-from vae_runtime.errors import InputError
+from vae_runtime.errors import InputError, one_line
 
 Array = npt.NDArray[Any]
 
@@ -186,8 +186,3 @@ def _require_regular_file(path: Path) -> None:
         raise InputError(
             f"{path}: expected a regular file; it is {'a folder' if stat.S_ISDIR(mode) else 'not one'}"
         )
-
-
-def one_line(error: BaseException) -> str:
-    """Return an error's message on one line, or its type's name where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from vae_runtime.errors import EnvironmentProblem, OutputExistsError
+from vae_runtime.errors import EnvironmentProblem, InputError, OutputExistsError
 
 _TEMPORARY = ".tmp-"
 
@@ -23,6 +23,12 @@ _DISK_ERRORS = {
     errno.EIO: "the disk failed",
 }
 
+_NAME_ERRORS = {
+    errno.EEXIST: "a file bears the name of a folder above it",
+    errno.ENOTDIR: "a file bears the name of a folder above it",
+    errno.ENAMETOOLONG: "the name is longer than the file system takes",
+}
+
 
 def temporary_beside(target: Path) -> Path:
     """Return the name under which `target` is written until it is whole: same folder, hidden."""
@@ -31,7 +37,7 @@ def temporary_beside(target: Path) -> Path:
 
 def refuse_existing(target: Path, *, overwrite: bool) -> None:
     """Raise `OutputExistsError` where `target` is there already, unless it may be overwritten."""
-    if not overwrite and (target.exists() or target.is_symlink()):
+    if not overwrite and os.path.lexists(target):
         raise OutputExistsError(f"{target} exists already; give --overwrite to replace it, or another name")
 
 
@@ -43,13 +49,14 @@ def atomic_file(target: Path, *, overwrite: bool = True) -> Iterator[Path]:
 
     Raises:
         OutputExistsError: `target` exists and `overwrite` is false.
+        InputError: a name that cannot be.
         EnvironmentProblem: disk full, read-only or out of quota.
     """
     refuse_existing(target, overwrite=overwrite)
-    if target.is_dir():
-        raise OutputExistsError(f"{target} is a folder; expected the name of a file to write")
     temporary = temporary_beside(target)
     with _disk_errors_explained(target):
+        if target.is_dir():
+            raise OutputExistsError(f"{target} is a folder; expected the name of a file to write")
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
@@ -67,21 +74,25 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     Raises:
         OutputExistsError: `target` exists and `overwrite` is false, or it is not a folder.
+        InputError: a name that cannot be.
         EnvironmentProblem: disk full, read-only or out of quota.
     """
     refuse_existing(target, overwrite=overwrite)
-    if target.exists() and not target.is_dir():
-        raise OutputExistsError(f"{target} is a file; expected the name of a folder to write")
     temporary = temporary_beside(target)
     replaced = target.with_name(f"{_TEMPORARY}{os.getpid()}-replaced-{target.name}")
     with _disk_errors_explained(target):
+        if target.exists() and not target.is_dir():
+            raise OutputExistsError(f"{target} is a file; expected the name of a folder to write")
         target.parent.mkdir(parents=True, exist_ok=True)
+        # A killed process of the same number, as in a restarted container, may have left one.
+        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         try:
             yield temporary
             for path in temporary.rglob("*"):
                 _flush_to_disk(path)
             if target.exists():
+                shutil.rmtree(replaced, ignore_errors=True)
                 target.rename(replaced)
             temporary.rename(target)
         finally:
@@ -104,6 +115,8 @@ def _disk_errors_explained(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in _NAME_ERRORS:
+            raise InputError(f"cannot write {target}: {_NAME_ERRORS[error.errno]}; give another") from error
         reason = _DISK_ERRORS.get(error.errno or 0)
         if reason is None:
             raise

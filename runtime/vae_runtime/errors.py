@@ -47,3 +47,8 @@ class NonFiniteError(VaeError, ArithmeticError):
     """A model produced NaN or infinity."""
 
     exit_code = 5
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message on one line, or its type's name where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

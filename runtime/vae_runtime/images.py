@@ -69,7 +69,8 @@ def as_images(given: npt.ArrayLike, shape: tuple[int, int, int]) -> npt.NDArray[
             f"images of type {array.dtype}; expected floating point in [0, 1] or uint8 in 0..255"
         )
     _require_shape(array, shape, "floating point images", "images")
-    images = np.ascontiguousarray(array, dtype=np.float32)
+    with np.errstate(over="ignore"):  # infinity is refused below
+        images = np.ascontiguousarray(array, dtype=np.float32)
     require_finite(images, "images")
     if images.size and (images.min() < -_SLACK or images.max() > 1 + _SLACK):
         raise InputError(

@@ -250,7 +250,8 @@ class Model:
         if array.ndim != 2 or array.shape[1] != size:
             hint = "; add the batch axis: latents[None]" if array.shape == (size,) else ""
             raise InputError(f"latents of shape {array.shape}; expected (N, {size}){hint}")
-        latents = np.ascontiguousarray(array, dtype=np.float32)
+        with np.errstate(over="ignore"):  # infinity is refused below
+            latents = np.ascontiguousarray(array, dtype=np.float32)
         require_finite(latents, "latents")
         return latents
 

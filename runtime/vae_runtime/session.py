@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vae_runtime.arrays import one_line
 from vae_runtime.card import METADATA_KEY, Card
-from vae_runtime.errors import BundleError, ClosedError, EnvironmentProblem, ProviderError
+from vae_runtime.errors import BundleError, ClosedError, EnvironmentProblem, ProviderError, one_line
 from vae_runtime.installation import import_onnxruntime
 from vae_runtime.providers import CPU, ONNXRUNTIME_NAMES, candidates, refuse_unopened
 

@@ -3,7 +3,7 @@
     checkpoints/step-00000855/
         model.safetensors      the weights, by the names of the classic code
         training.safetensors   the optimizer's moments, the random state, the losses of the epoch under way
-        state.json             format version, settings, position, and the SHA-256 sum of the two
+        state.json             format version, settings, position, and the SHA-256 sums of all three
 
 A checkpoint is written beside its place and renamed into it, and the one before it is deleted only then.
 Nothing is ever unpickled.
@@ -88,13 +88,14 @@ def save_checkpoint(
         WEIGHTS: safetensors.torch.save(_contiguous(weights)),
         TRAINING: safetensors.torch.save(_contiguous(training)),
     }
-    state = {
+    state: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "config": config.to_dict(),
         "position": asdict(position),
         "data_fingerprint": data_fingerprint,
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     }
+    state["sha256"][STATE] = _sum_of_state(state)
     with atomic_folder(target, overwrite=True) as beside:
         for name, data in files.items():
             (beside / name).write_bytes(data)
@@ -185,7 +186,15 @@ def _read_state(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: format version {state.get('format_version')!r}; this vae-edge reads {FORMAT_VERSION}"
         )
+    if state["sha256"].get(STATE, _sum_of_state(state)) != _sum_of_state(state):
+        raise CheckpointError(f"{path}: SHA-256 differs from the one it holds of itself: damaged")
     return state
+
+
+def _sum_of_state(state: Mapping[str, Any]) -> str:
+    """Return the sum of everything that the state says, but for this sum."""
+    sums = {name: value for name, value in state["sha256"].items() if name != STATE}
+    return hashlib.sha256(json.dumps({**state, "sha256": sums}, sort_keys=True).encode()).hexdigest()
 
 
 def _read_tensors(path: Path, expected_sum: str | None) -> dict[str, Tensor]:

@@ -102,8 +102,10 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "training.epochs", self.epochs, "at least 1")
         _require(self.batch_size >= 1, "training.batch_size", self.batch_size, "at least 1")
-        _require(0 < self.learning_rate < 1e3, "training.learning_rate", self.learning_rate, "above 0")
-        _require(0 <= self.beta < 1e6, "training.beta", self.beta, "at least 0")
+        _require(
+            0 < self.learning_rate < 1e3, "training.learning_rate", self.learning_rate, "above 0, below 1000"
+        )
+        _require(0 <= self.beta < 1e6, "training.beta", self.beta, "at least 0, below 1000000")
         _require(0 <= self.seed < 2**63, "training.seed", self.seed, "0 to 2**63 - 1")
         for name, choices in (
             ("schedule", SCHEDULES),
@@ -174,7 +176,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         settings: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not a readable TOML file ({error})") from error
     return settings
 

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from vae_runtime.arrays import one_line
-from vae_runtime.errors import InputError
+from vae_runtime.errors import InputError, one_line
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vae_runtime.arrays import read_npy, read_npz
+from vae_runtime.arrays import npz_shapes, read_npy, read_npz
 from vae_training.data.image_set import ImageSet, short_name
 from vae_training.data.layout import to_pictures
 from vae_training.errors import DataError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ARRAY_SUFFIXES = (".npy", ".npz")
 
 Array = npt.NDArray[Any]
+Shapes = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 
 
 def load_npy(path: Path) -> ImageSet:
@@ -42,50 +43,33 @@ def load_npz(path: Path, *, array: str | None, groups: str | None) -> ImageSet:
     Raises:
         DataError, InputError: no such array, several that could be meant, or not images.
     """
-    members = read_npz(path, array)
-    key = array or _only_images(path, members)
-    pictures = to_pictures(f"{path}: array {key!r}", _require_array(path, key, members[key]))
+    shapes = npz_shapes(path)
+    key = array or _only_images(path, shapes)
+    pictures = to_pictures(f"{path}: array {key!r}", read_npz(path, key)[key])
     numbers = None
     if groups is not None:
-        member = members[groups] if groups in members else read_npz(path, groups)[groups]
-        numbers = _to_groups(path, groups, member, len(pictures))
+        numbers = _to_groups(path, groups, read_npz(path, groups)[groups], len(pictures))
     name = short_name(path)
     return ImageSet(pictures, numbers, name, source=f"the file {name}.npz, array {key!r}")
 
 
-def _only_images(path: Path, members: dict[str, Array]) -> str:
-    likely = [key for key, member in members.items() if _looks_like_images(member)]
+def _only_images(path: Path, shapes: Shapes) -> str:
+    likely = [key for key, (shape, dtype) in shapes.items() if _looks_like_images(shape, dtype)]
     if len(likely) == 1:
         return likely[0]
-    listed = ", ".join(f"{key} {_describe(members[key])}" for key in likely or members) or "nothing"
+    listed = ", ".join(f"{key} {shapes[key][0]} {shapes[key][1]}" for key in likely or shapes) or "nothing"
     found = "several arrays that look like images" if likely else "no array that looks like images"
     raise DataError(f"{path}: {found}; name one with --array (it holds {listed})")
 
 
-def _looks_like_images(member: Array) -> bool:
-    # A member that is no array at all comes as bytes.
-    return (
-        isinstance(member, np.ndarray)
-        and member.ndim in (3, 4)
-        and (member.dtype == np.uint8 or member.dtype.kind == "f")
-    )
-
-
-def _describe(member: Array) -> str:
-    return f"{member.shape} {member.dtype}" if isinstance(member, np.ndarray) else "(not an array)"
-
-
-def _require_array(path: Path, key: str, member: Array) -> Array:
-    if not isinstance(member, np.ndarray):
-        raise DataError(f"{path}: {key!r} is not an array")
-    return member
+def _looks_like_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    return len(shape) in (3, 4) and (dtype == np.uint8 or dtype.kind == "f")
 
 
 def _to_groups(path: Path, key: str, member: Array, count: int) -> npt.NDArray[np.int64]:
-    numbers = _require_array(path, key, member)
-    if numbers.shape != (count,) or numbers.dtype.kind not in "iu":
+    if member.shape != (count,) or member.dtype.kind not in "iu":
         raise DataError(
-            f"{path}: groups {key!r} {_describe(numbers)}; expected one whole number for each image: "
+            f"{path}: groups {key!r} {member.shape} {member.dtype}; expected one whole number for each image: "
             f"({count},) of an integer type"
         )
-    return numbers.astype(np.int64)
+    return member.astype(np.int64)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_runtime.arrays import read_npz
+from vae_runtime.errors import one_line
 from vae_training.data.folder import in_parallel
 from vae_training.data.image_set import ImageSet, Progress, Size
 from vae_training.data.layout import conform, to_pictures
@@ -178,7 +179,7 @@ def _import(module: str, name: str, library: str) -> Any:
     except Exception as error:
         # A torchvision built for another torch fails with a RuntimeError, others in ways of their own.
         raise DataError(
-            f"{name} is loaded by {library}, which is installed but fails to import ({_one_line(error)}): "
+            f"{name} is loaded by {library}, which is installed but fails to import ({one_line(error)}): "
             "install a version that fits the other libraries here (for torchvision: the same torch)"
         ) from error
 
@@ -195,7 +196,7 @@ def _fetching(name: str, library: str) -> Iterator[Path]:
     except (OSError, RuntimeError, EOFError, http.client.HTTPException) as error:
         offline = ", ".join(known for known, named in NAMED_SETS.items() if named.offline)
         raise DataError(
-            f"{name}: {library} could not fetch it into {cache} ({_one_line(error)}); this machine seems to "
+            f"{name}: {library} could not fetch it into {cache} ({one_line(error)}); this machine seems to "
             f"be offline, or the server is away; these sets work offline: {offline}"
         ) from error
 
@@ -207,14 +208,10 @@ def _cache_folder() -> Path:
         cache.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:
         raise DataError(
-            f"{chosen}: downloads cannot be kept there ({_one_line(error)}); "
+            f"{chosen}: downloads cannot be kept there ({one_line(error)}); "
             "set VAE_EDGE_DATA to another folder"
         ) from error
     return cache
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 _LFW = "Labeled Faces in the Wild (University of Massachusetts)"
