@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -154,9 +155,14 @@ def _recipe(source: Source, settings: Settings) -> str:
     return (
         "# To make this bundle again:\n"
         "#   vae-train --config recipe.toml -o run\n"
-        f"#   vae-export run --opset {settings.opset} --name {settings.name} -o bundle\n\n"
+        f"#   vae-export run --opset {settings.opset} --name {_one_word(settings.name)} -o bundle\n\n"
         f"{_published(source.config).to_toml()}"
     )
+
+
+def _one_word(name: str) -> str:
+    """Return the name as one word of a shell's line."""
+    return shlex.quote(" ".join(name.split()))
 
 
 def _published(config: Config) -> Config:

@@ -8,6 +8,7 @@ from onnx import TensorProto
 
 from vae_export.errors import GraphError
 from vae_export.opsets import ir_version_for
+from vae_runtime.errors import one_line
 from vae_runtime.session import SIGNATURES
 
 
@@ -21,8 +22,11 @@ def check_graph(data: bytes, role: str, opset: int) -> None:
     Raises:
         GraphError: it is not so; with what was expected and what came.
     """
-    model = onnx.load_model_from_string(data)
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        model = onnx.load_model_from_string(data)
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # onnx's errors, protobuf's among them, share no other base
+        raise GraphError(f"the written {role} is not a valid ONNX model: {one_line(error)}") from error
     opsets = [(entry.domain, entry.version) for entry in model.opset_import]
     _expect(role, "operator sets", opsets, [("", opset)])
     _expect(role, "IR version", model.ir_version, ir_version_for(opset))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle  # noqa: TID251 - only for the name of the error that torch's safe loader raises
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ _PICKLED = (".pth", ".pt", ".ckpt", ".bin")
 # Wrappers of training code around a model, and of dictionaries around a state dict.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "vae.")
 _NESTED = ("state_dict", "model_state_dict", "model", "weights", "vae")
+_DEEPEST = 4  # dictionaries inside one another; one that holds itself would have no end
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,14 @@ def read_architecture(
         first, channels = weights["encoder.conv1.weight"].shape[:2]
         second = weights["encoder.conv2.weight"].shape[0]
         latent_size, features = weights["encoder.fc_mu.weight"].shape
-    except (KeyError, ValueError, IndexError) as error:
+        positions = features // second
+    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         names = ", ".join(list(weights)[:5])
         raise SourceError(
             f"{source}: not the weights of the classic architecture (no fitting {error}); expected "
             f"encoder.conv1, encoder.conv2, encoder.fc_mu, ..., found {names or 'nothing'}"
         ) from error
-    height, width = image_size or _square(features // second, source)
+    height, width = image_size or _square(positions, source)
     if second * (height // 4) * (width // 4) != features:
         raise SourceError(
             f"{source}: encoder.fc_mu takes {features} values, which images of {height}x{width} do not give "
@@ -136,10 +139,13 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         )
     try:
         # Never with weights_only=False, whatever this fails with: that would run code from the file.
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on old formats: what matters comes as an error
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise SourceError(
-            f"{path}: refused: it holds more than tensors, and loading that would run code from the file. "
+            f"{path}: refused: not a PyTorch weights file, or one that holds more than tensors, and loading "
+            "that would run code from the file. "
             "Save the weights alone: torch.save(model.state_dict(), path)"
         ) from error
     except (RuntimeError, ValueError, EOFError, KeyError, OSError, AttributeError, TypeError) as error:
@@ -149,12 +155,12 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     return _state_dict(loaded, path)
 
 
-def _state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
+def _state_dict(loaded: object, path: Path, depth: int = 0) -> dict[str, Tensor]:
     """Find the state dict in what was saved: itself, or inside a dictionary of training code."""
     if isinstance(loaded, Mapping):
         for key in _NESTED:
-            if isinstance(loaded.get(key), Mapping):
-                return _state_dict(loaded[key], path)
+            if isinstance(loaded.get(key), Mapping) and depth < _DEEPEST:
+                return _state_dict(loaded[key], path, depth + 1)
         tensors = {str(name): value.float() for name, value in loaded.items() if isinstance(value, Tensor)}
         if tensors:
             return tensors

@@ -11,6 +11,7 @@ import io
 import lzma
 import math
 import stat
+import sys
 import tokenize
 import zipfile
 import zlib
@@ -166,6 +167,8 @@ def _parse_header(first: bytes, source: str, *, any_type: bool = False) -> _Head
         raise InputError(f"{source}: data type {dtype}; expected uint8 or a floating point type")
     if any(isinstance(size, bool) or size < 0 for size in shape):
         raise InputError(f"{source}: shape {shape}; expected whole numbers of at least 0")
+    if math.prod(filter(None, shape)) * dtype.itemsize > sys.maxsize:
+        raise InputError(f"{source}: shape {shape}; no memory holds that many numbers")
     return _Header(shape, fortran_order, dtype, stream.tell())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def find_bundle(name_or_path: str | os.PathLike[str]) -> Path:
         return shipped[name_or_path]
     path = Path(name_or_path)
     names = ", ".join(shipped) or "none"
-    if not path.exists():
+    if not _exists(path):
         raise BundleError(f"{path}: no such bundle; expected a bundle's folder or a shipped model ({names})")
     if not path.is_dir():
         if zipfile.is_zipfile(path):
@@ -119,6 +120,9 @@ def read_member(folder: Path, name: str, sums: Mapping[str, str]) -> bytes:
     """
     path = folder / name
     try:
+        # Asked before opening: reading a pipe would wait for ever.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BundleError(f"{path}: not a regular file; {SUMS} lists it")
         data = path.read_bytes()
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror}); {SUMS} lists it") from error
@@ -129,6 +133,13 @@ def read_member(folder: Path, name: str, sums: Mapping[str, str]) -> bytes:
             "The file is damaged or was changed: copy or export the bundle again"
         )
     return data
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name longer than the file system takes
+        return False
 
 
 def _read_at_most(path: Path, limit: int) -> bytes:

@@ -87,7 +87,9 @@ class Card:
             role=_get(record, "role", str, source),
             image_shape=_image_shape(record, source),
             latent_size=_positive(_get(record, "latent_size", int, source), "latent_size", source),
-            likelihood=Likelihood(_get(likelihood, "name", str, source), likelihood.get("noise_scale")),
+            likelihood=Likelihood(
+                _get(likelihood, "name", str, source), _noise_scale(likelihood.get("noise_scale"), source)
+            ),
             precision=_get(record, "precision", str, source),
             opset=_positive(_get(record, "opset", int, source), "opset", source),
             bundle_id=_get(record, "bundle_id", str, source),
@@ -151,6 +153,13 @@ def _image_shape(record: Mapping[str, Any], source: str) -> tuple[int, int, int]
         )
     channels, height, width = shape
     return channels, height, width
+
+
+def _noise_scale(value: Any, source: str) -> float | None:
+    if value is not None and type(value) not in (int, float):
+        raise BundleError(f"{source}: card field 'noise_scale' is {value!r}; expected a number or null")
+    scale: float | None = value
+    return scale
 
 
 def _value_range(record: Mapping[str, Any], source: str) -> tuple[float, float]:

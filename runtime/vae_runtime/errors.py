@@ -29,6 +29,10 @@ class BundleError(VaeError, ValueError):
     exit_code = 3
 
 
+class UnsafeBundleError(BundleError):
+    """A graph with something in it that a bundle's graph may not hold; onnxruntime never saw it."""
+
+
 class EnvironmentProblem(VaeError, RuntimeError):  # noqa: N818 - it names a state of the machine
     """Something about this machine: a provider, onnxruntime itself, the disk."""
 

@@ -21,6 +21,8 @@ from vae_runtime.threads import thread_count
 Dtype = Literal["float32", "uint8"] | type[np.float32] | type[np.uint8] | np.dtype[Any]
 
 
+_HOTTEST = 1e30  # far below the largest float32: noise times this is finite
+
 ImageArray = npt.NDArray[Any]
 """Images (N, C, H, W) float32 in [0, 1], or pictures (N, H, W) or (N, H, W, C) uint8."""
 
@@ -151,8 +153,8 @@ class Model:
         """Return the latents, (n, D) float32, that `sample` decodes."""
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
             raise InputError(f"n is {n!r}; expected a whole number of at least 0")
-        if not 0.0 <= temperature < float("inf"):
-            raise InputError(f"temperature is {temperature!r}; expected a number of at least 0")
+        if not 0.0 <= temperature <= _HOTTEST:
+            raise InputError(f"temperature is {temperature!r}; expected a number of at least 0, at most {_HOTTEST:g}")
         drawn = noise(int(n), self.card.latent_size, seed)
         drawn *= np.float32(temperature)
         if "prior" not in self._graphs:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from vae_runtime.atomic import atomic_folder
 from vae_training.config import Config, ModelConfig
-from vae_training.errors import CheckpointError
+from vae_training.errors import CheckpointError, DivergedError
 from vae_training.model import VAE
 
 _log = logging.getLogger(__name__)
@@ -77,12 +77,10 @@ def save_checkpoint(
     """Write a checkpoint into `folder` and delete those that are older than the last two.
 
     Raises:
-        CheckpointError: a weight is NaN or infinite: the last good state is not to be replaced by it.
+        DivergedError: a weight is NaN or infinite: the last good state is not to be replaced by it.
         EnvironmentProblem: the disk is full or read-only.
     """
-    broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
-    if broken:
-        raise CheckpointError(f"not saved: {', '.join(broken[:5])} hold NaN or infinite values")
+    refuse_diverged(weights)
     target = folder / f"step-{position.total_steps:08d}"
     files = {
         WEIGHTS: safetensors.torch.save(_contiguous(weights)),
@@ -103,6 +101,13 @@ def save_checkpoint(
     for old in list_checkpoints(folder)[:-_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def refuse_diverged(weights: Mapping[str, Tensor]) -> None:
+    """Raise `DivergedError` where a weight is NaN or infinite."""
+    broken = _not_finite(weights)
+    if broken:
+        raise DivergedError(f"not saved: {broken} hold NaN or infinite values. Try a lower --learning-rate")
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -164,11 +169,16 @@ def model_from_weights(config: ModelConfig, weights: Mapping[str, Tensor], sourc
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if expected != found:
         raise CheckpointError(f"{source}: weights do not fit the model: {_mismatch(expected, found)}")
-    broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
+    broken = _not_finite(weights)
     if broken:
-        raise CheckpointError(f"{source}: {', '.join(broken[:5])} hold NaN or infinite values")
+        raise CheckpointError(f"{source}: {broken} hold NaN or infinite values")
     model.load_state_dict(dict(weights))
     return model
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """Return the names of the first five tensors with a NaN or infinity in them."""
+    return ", ".join([name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()][:5])
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -244,4 +245,4 @@ def _point_out(path: Path, *, quiet: bool) -> None:
     click.echo(f"samples  {path / 'samples'}")
     if (path / "reconstructions.png").exists():
         click.echo(f"images   {path / 'reconstructions.png'}  (held out, each left of its reconstruction)")
-    click.echo(f"next     vae-export {path} -o {path / 'bundle'}")
+    click.echo(f"next     vae-export {shlex.quote(str(path))} -o {shlex.quote(str(path / 'bundle'))}")

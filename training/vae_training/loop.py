@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shlex
 import time
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from vae_runtime.latent import generator as numpy_generator
 from vae_training.batches import Batches, to_device, to_float
-from vae_training.checkpoint import Checkpoint, Position, model_from_weights, save_checkpoint
+from vae_training.checkpoint import Checkpoint, Position, model_from_weights, refuse_diverged, save_checkpoint
 from vae_training.compiling import decide_compile
 from vae_training.config import Config
 from vae_training.data import ImageSet, split
@@ -184,6 +185,8 @@ class Trainer:
             loss = self._loss(to_float(images), torch.from_numpy(noise).to(self.device))
             sums += detached(loss).double() * len(images)
         means = (sums / len(self.held_out)).tolist()
+        if not all(map(math.isfinite, means)):
+            raise self._diverged("validation loss", means[0], self.position.total_steps - 1)
         return {f"validation_{part}": mean for part, mean in zip(_PARTS, means, strict=True)}
 
     def _mean_losses(self, steps: int) -> tuple[float, float, float]:
@@ -192,15 +195,18 @@ class Trainer:
         finite = np.isfinite(losses).all(axis=1)
         if not finite.all():
             step = self.position.total_steps - steps + int(np.argmin(finite))
-            raise DivergedError(
-                f"the loss became {losses[np.argmin(finite), 0]} at step {step + 1}, with learning rate "
-                f"{self._learning_rate(step):g}; the last good checkpoint is kept in {self.folder.checkpoints}. "
-                "Try a lower --learning-rate"
-            )
+            raise self._diverged("loss", losses[np.argmin(finite), 0], step)
         total, reconstruction, kl = losses.mean(axis=0, dtype=np.float64).tolist()
         return total, reconstruction, kl
 
+    def _diverged(self, what: str, value: float, step: int) -> DivergedError:
+        return DivergedError(
+            f"the {what} became {value} at step {step + 1}, with learning rate {self._learning_rate(step):g}; "
+            f"the last good checkpoint is kept in {self.folder.checkpoints}. Try a lower --learning-rate"
+        )
+
     def _save_epoch(self, metrics: list[dict[str, Any]]) -> None:
+        refuse_diverged(self.model.state_dict())  # before it is drawn
         # The checkpoint comes last: whatever is cut short before it is written again when the run goes on.
         self.folder.write_metrics(metrics)
         plot_losses(self.folder.loss_curve, metrics, self.config.training.beta)
@@ -229,7 +235,7 @@ class Trainer:
         name = signals.received.name if signals.received else "a signal"
         raise Interrupted(
             f"stopped by {name} after step {self.position.total_steps}, which is saved. "
-            f"Go on with: vae-train --resume {self.folder.path}",
+            f"Go on with: vae-train --resume {shlex.quote(str(self.folder.path))}",
             signals.exit_code,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ class RunFolder:
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise ConfigError(
                 f"{self.path} exists and is not empty; give another folder with -o, "
-                f"or go on with that run: vae-train --resume {self.path}"
+                f"or go on with that run: vae-train --resume {shlex.quote(str(self.path))}"
             )
 
     def write_config(self, config: Config) -> None:

@@ -1,0 +1,137 @@
+"""Fixtures of the benchmarks, and the table at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+_HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(_HERE))  # where the package `measuring` lies
+
+from measuring.chart import draw_throughput  # noqa: E402
+from measuring.implementations import Array  # noqa: E402
+from measuring.machine import describe_machine, device_slug, load_average  # noqa: E402
+from measuring.report import as_lines, noise_line, write_json, write_markdown  # noqa: E402
+from measuring.rows import Row  # noqa: E402
+
+from vae_export.bundle import Settings, export_bundle  # noqa: E402
+from vae_export.sources import Source  # noqa: E402
+from vae_training.config import ModelConfig  # noqa: E402
+from vae_training.data import ImageSet, load_images  # noqa: E402
+from vae_training.model import VAE  # noqa: E402
+
+_RESULTS = _HERE / "results"
+_ROWS = pytest.StashKey[list[Row]]()
+_LOAD = pytest.StashKey[float | None]()
+_SEED = 0
+_OPSET = 17
+_IMAGES = 4096
+"""As many as the largest batch."""
+
+Record = Callable[[Row], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--save-results",
+        action="store_true",
+        help="write the table, the figures and a chart to benchmarks/results/<processor and GPU>.*",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_ROWS] = []
+    config.stash[_LOAD] = load_average()
+    config.option.benchmark_disable_gc = True
+    config.option.benchmark_quiet = True  # its table knows rounds, ours knows whose turn they were
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    rows = config.stash[_ROWS]
+    if not rows:
+        return
+    machine = {**describe_machine(), "load before": config.stash[_LOAD]}
+    terminalreporter.section("measurements")
+    terminalreporter.write_line(", ".join(f"{name} {value}" for name, value in machine.items() if value))
+    for line in (noise_line(rows), "", *as_lines(rows)):
+        terminalreporter.write_line(line)
+    if config.getoption("--save-results"):
+        terminalreporter.write_line(f"\nwritten: {_save(rows, machine)}.json, .md and .png")
+
+
+def _save(rows: list[Row], machine: dict[str, object]) -> Path:
+    _RESULTS.mkdir(exist_ok=True)
+    target = _RESULTS / device_slug()
+    title = " + ".join(str(machine[key]) for key in ("processor", "gpu") if machine[key])
+    chart = target.with_name(f"{target.name}.png")
+    draw_throughput(chart, rows, f"{title}, {machine['processors']} processors: images a second by batch")
+    write_json(target.with_name(f"{target.name}.json"), rows, machine)
+    write_markdown(target.with_name(f"{target.name}.md"), rows, machine, chart)
+    return target
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest) -> Record:
+    """Keep a row for the table at the end."""
+    return request.config.stash[_ROWS].append
+
+
+@dataclass(frozen=True)
+class Classic:
+    """The classic model, 24x24 gray and 20 latents, with random weights: speed does not depend on them."""
+
+    model: VAE
+    bundle: Path
+    weights: Path
+    """The state dict, as torch.save writes it."""
+
+
+@pytest.fixture(scope="session")
+def faces() -> ImageSet:
+    """The embedded faces."""
+    return load_images("faces")
+
+
+@pytest.fixture(scope="session")
+def classic(tmp_path_factory: pytest.TempPathFactory, faces: ImageSet) -> Classic:
+    """The model, exported."""
+    folder = tmp_path_factory.mktemp("classic")
+    torch.manual_seed(_SEED)
+    model = VAE(ModelConfig()).eval().requires_grad_(False)
+    some = ImageSet(faces.images[:256], None, faces.name, faces.source)
+    export_bundle(Source(model, "classic"), some, folder / "bundle", Settings(_OPSET, "classic"))
+    torch.save(model.state_dict(), folder / "weights.pth")
+    return Classic(model, folder / "bundle", folder / "weights.pth")
+
+
+@pytest.fixture(scope="session")
+def images(faces: ImageSet) -> Array:
+    """(4096, 1, 24, 24) float32 in [0, 1]."""
+    chosen = np.moveaxis(faces.images[:_IMAGES], -1, 1)
+    return np.ascontiguousarray(np.divide(chosen, 255, dtype=np.float32))
+
+
+@pytest.fixture(scope="session")
+def latents() -> Array:
+    """(4096, 20) float32, standard normal."""
+    return np.random.default_rng(_SEED).standard_normal(
+        (_IMAGES, ModelConfig().latent_size), dtype=np.float32
+    )
+
+
+@pytest.fixture
+def full_precision() -> Iterator[None]:
+    """Turn PyTorch's TF32 off on CUDA, where it is on for convolutions by default."""
+    backends = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "ieee"
+    yield
+    for backend, precision in zip(backends, before, strict=True):
+        backend.fp32_precision = precision

@@ -1,0 +1,1 @@
+"""What the benchmarks share: taking turns, rows of results, tables and charts."""

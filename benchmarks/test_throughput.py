@@ -1,0 +1,122 @@
+"""Many images: encode and decode by batch, and 50,000 samples, against the machine's own arithmetic."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from measuring.agreement import require_agreement
+from measuring.implementations import (
+    Array,
+    Implementation,
+    bare_onnxruntime,
+    eager_pytorch,
+    our_runtime,
+)
+from measuring.limit import LIMIT, limit_row, matrix_product
+from measuring.machine import require_device
+from measuring.rows import Row
+from measuring.turns import Call, measure_in_turns
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from vae_training.compiling import decoder_multiply_adds, encoder_multiply_adds
+from vae_training.config import ModelConfig
+
+if TYPE_CHECKING:
+    from conftest import Classic, Record
+
+_TURNS = 9
+_SAMPLES = 50_000
+_SAMPLING_TURNS = 5
+_SAMPLING_BUDGET = 25.0  # seconds
+_MULTIPLY_ADDS = {
+    "decode": decoder_multiply_adds(ModelConfig()),
+    "encode": encoder_multiply_adds(ModelConfig()),
+}
+
+
+def implementations(classic: Classic, device: str) -> list[Implementation]:
+    threads = (None, 1) if device == "cpu" else (None,)
+    return [
+        *(our_runtime(classic.bundle, device, count) for count in threads),
+        *(bare_onnxruntime(classic.bundle, device, count) for count in threads),
+        eager_pytorch(classic.model, device),
+    ]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("batch", [1, 16, 64, 256, 4096])
+@pytest.mark.parametrize("direction", ["decode", "encode"])
+@pytest.mark.usefixtures("full_precision")
+def test_throughput(
+    direction: str,
+    batch: int,
+    device: str,
+    classic: Classic,
+    images: Array,
+    latents: Array,
+    record: Record,
+    benchmark: BenchmarkFixture,
+) -> None:
+    require_device(device)
+    given = np.ascontiguousarray((latents if direction == "decode" else images)[:batch])
+    ways = implementations(classic, device)
+    calls: dict[str, Call] = {way.name: partial(way.go, direction, given) for way in ways}
+
+    require_agreement(calls, device)
+    measured = measure_in_turns(benchmark, {**calls, LIMIT: matrix_product(device)}, turns=_TURNS)
+
+    for row in rows_of(ways, measured, direction, batch, device, f"{direction}, batch {batch:,}", direction):
+        record(row)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.usefixtures("full_precision")
+def test_sampling_many(device: str, classic: Classic, record: Record, benchmark: BenchmarkFixture) -> None:
+    require_device(device)
+    ways = implementations(classic, device)
+    calls: dict[str, Call] = {way.name: partial(way.sample, _SAMPLES) for way in ways}
+
+    require_agreement({way.name: partial(way.sample, 1000) for way in ways}, device)
+    measured = measure_in_turns(
+        benchmark, {**calls, LIMIT: matrix_product(device)}, turns=_SAMPLING_TURNS, budget=_SAMPLING_BUDGET
+    )
+
+    for row in rows_of(ways, measured, "decode", _SAMPLES, device, f"sample {_SAMPLES:,} pictures, uint8"):
+        record(row)
+
+
+def rows_of(
+    ways: list[Implementation],
+    measured: dict[str, list[float]],
+    direction: str,
+    images: int,
+    device: str,
+    group: str,
+    series: str = "",
+) -> list[Row]:
+    if not measured:
+        return []
+    rows = [
+        Row(
+            group,
+            way.name,
+            device,
+            measured[way.name],
+            images,
+            role="reference" if way.is_reference else "measured",
+            series=series,
+        )
+        for way in ways
+    ]
+    limit = limit_row(
+        measured[LIMIT],
+        multiply_adds=_MULTIPLY_ADDS[direction],
+        images=images,
+        device=device,
+        group=group,
+        series=series,
+    )
+    return [*rows, limit]

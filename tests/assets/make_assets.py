@@ -1,0 +1,66 @@
+"""Write the two tiny bundles that the runtime's tests open, and what PyTorch says of them.
+
+    python tests/assets/make_assets.py
+
+The weights are drawn, not trained, and made large enough that images differ from each other. Beside each
+bundle's files lies `expected.npz`: inputs, and the outputs that PyTorch gives for them, so that the tests
+can compare with PyTorch where PyTorch is not installed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ASSETS = Path(__file__).resolve().parent
+sys.path[:0] = [str(ASSETS.parents[1] / package) for package in ("training", "export", "runtime")]
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from vae_export.bundle import Settings, export_bundle  # noqa: E402
+from vae_export.sources import Source  # noqa: E402
+from vae_training.config import ModelConfig  # noqa: E402
+from vae_training.data import ImageSet  # noqa: E402
+from vae_training.model import VAE  # noqa: E402
+
+BUNDLES = {
+    "tiny-gray": ModelConfig(height=8, width=12, channels=1, filters=(2, 3), latent_size=3),
+    "tiny-colour": ModelConfig(height=8, width=8, channels=3, filters=(2, 3), latent_size=4),
+}
+OPSET = 17
+INPUTS = 5
+GAIN = 3.0
+
+
+def make(name: str, config: ModelConfig) -> None:
+    torch.manual_seed(20)
+    model = VAE(config).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.mul_(GAIN)
+    pictures = np.random.Generator(np.random.PCG64(0)).integers(
+        0, 256, (64, config.height, config.width, config.channels), dtype=np.uint8
+    )
+    export_bundle(
+        Source(model, name=name),
+        ImageSet(pictures, groups=None, name="noise", source="uniform noise"),
+        ASSETS / name,
+        Settings(opset=OPSET, name=name, license="MIT", data="none: the weights are drawn"),
+        overwrite=True,
+    )
+    image = torch.rand(INPUTS, *config.image_shape)
+    latent = torch.randn(INPUTS, config.latent_size)
+    mean, logvar = model.encoder(image)
+    np.savez(
+        ASSETS / f"{name}.expected.npz",
+        image=image.numpy(),
+        mean=mean.numpy(),
+        logvar=logvar.numpy(),
+        latent=latent.numpy(),
+        decoded=model.decoder(latent).numpy(),
+    )
+
+
+if __name__ == "__main__":
+    for name, config in BUNDLES.items():
+        make(name, config)

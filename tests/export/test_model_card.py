@@ -1,0 +1,95 @@
+"""The bundle's README says what is in the bundle, in words and numbers that are right."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+
+from vae_export.model_card import write_model_card
+from vae_export.parity import Difference
+from vae_runtime.card import Card, Likelihood
+
+CARD = Card(
+    name="bars", role="decoder", image_shape=(1, 8, 12), latent_size=5, likelihood=Likelihood("bernoulli"),
+    precision="fp32", opset=17, bundle_id="x", license="CC-BY-4.0", data="bars drawn for a test",
+    quality={"validation_loss": 123.4567, "validation_psnr_db": 21.5},
+)  # fmt: skip
+ROWS = [
+    Difference("mean", "images", 1.25e-7, 3e-8, 1e-4, 64),
+    Difference("image", "latents of the prior", 6e-8, 1e-9, 1e-5, 7),
+]
+
+
+def card(**changes: object) -> str:
+    changed = dataclasses.replace(CARD, **changes)  # type: ignore[arg-type]
+    return write_model_card(changed, ROWS, {"encoder": 12345, "decoder": 6789}, ["Conv", "Gemm"])
+
+
+def table_rows(text: str) -> list[list[str]]:
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"
+    ]
+
+
+def test_it_begins_with_what_model_hubs_read() -> None:
+    _, front, _ = card().split("---\n", 2)
+    assert front.splitlines() == [
+        "library_name: vae-edge",
+        "tags: [variational-autoencoder, onnx, image-generation]",
+        "license: cc-by-4.0",
+    ]
+
+
+def test_files_shapes_and_sizes_stand_in_a_table() -> None:
+    encoder, decoder = table_rows(card())[2:4]
+    assert encoder == [
+        "`encoder.onnx`",
+        "`image` (batch, 1, 8, 12) float32 in [0, 1]",
+        "`mean`, `logvar` (batch, 5) float32",
+        "12,345",
+    ]
+    assert decoder == [
+        "`decoder.onnx`",
+        "`latent` (batch, 5) float32",
+        "`image` (batch, 1, 8, 12) float32 in [0, 1]",
+        "6,789",
+    ]
+
+
+def test_the_differences_stand_in_a_table() -> None:
+    assert table_rows(card())[-2:] == [
+        ["mean", "images", "1.2e-07", "3.0e-08", "0.0001"],
+        ["image", "latents of the prior", "6.0e-08", "1.0e-09", "1e-05"],
+    ]
+
+
+def test_the_figures_stand_in_a_table() -> None:
+    rows = table_rows(card())
+    assert ["validation loss", "123.5"] in rows
+    assert ["validation psnr db", "21.5"] in rows
+    assert "| measured |" not in card(quality={})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "A variational autoencoder of 12x8 gray images with 5 latents"),
+        ({"image_shape": (3, 8, 12)}, "of 12x8 colour images"),
+        ({}, "# (100, 8, 12) uint8"),
+        ({"image_shape": (3, 8, 12)}, "# (100, 8, 12, 3) uint8"),
+        ({}, "Opset 17, fp32; operators: Conv, Gemm."),
+        ({}, "The likelihood is bernoulli:"),
+        ({"likelihood": Likelihood("gaussian", 0.1)}, "gaussian with standard deviation 0.1:"),
+        ({}, "Data: bars drawn for a test."),
+        ({"data": ""}, "Nothing is known of its training data."),
+        ({}, "Licence: CC-BY-4.0."),
+    ],
+)
+def test_the_words_follow_the_card(changes: dict[str, object], words: str) -> None:
+    assert words in card(**changes)
+
+
+def test_without_a_licence_none_is_claimed() -> None:
+    assert not re.search("licen[cs]e", card(license=""), re.IGNORECASE)

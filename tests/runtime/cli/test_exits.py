@@ -1,0 +1,183 @@
+"""How a command ends: with the right code, one line on stderr, and no trace of what was not finished."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from commands import MAIN, environment, run_fresh, start
+
+import vae_runtime
+from vae_runtime.cli.exits import run_command
+from vae_runtime.errors import (
+    BundleError,
+    ClosedError,
+    EnvironmentProblem,
+    InputError,
+    NonFiniteError,
+    OutputExistsError,
+    ProviderError,
+    VaeError,
+)
+
+ENDS: list[tuple[BaseException, int, str]] = [
+    (VaeError("words"), 1, "words"),
+    (InputError("words"), 3, "words"),
+    (OutputExistsError("words"), 3, "words"),
+    (BundleError("many\nlines   of\twords"), 3, "many lines of words"),
+    (EnvironmentProblem("words"), 4, "words"),
+    (ProviderError("words"), 4, "words"),
+    (NonFiniteError("words"), 5, "words"),
+    (ClosedError("words"), 1, "words"),
+    (click.UsageError("words"), 2, "words (see test"),
+    (click.BadParameter("words"), 2, "Invalid value: words"),
+    (KeyboardInterrupt(), 130, "interrupted"),
+    (click.Abort(), 130, "interrupted"),
+    (MemoryError("words"), 4, "not enough memory (words); ask for less at a time"),
+    (OSError(28, "No space left on device", "file"), 4, "file: No space left on device"),
+    (OSError(30, "Read-only file system"), 4, "input or output: Read-only file system"),
+    (PermissionError(13, "Permission denied", "file"), 1, "file: Permission denied"),
+    (ModuleNotFoundError("No module named 'torch'", name="torch"), 4, "torch is not installed; this command needs it: pip install 'vae-edge[cpu,train]'"),
+    (ModuleNotFoundError("No module named 'tomli_w.x'", name="tomli_w.x"), 4, "pip install 'vae-edge[cpu,train]'"),
+    (ModuleNotFoundError("No module named 'nonsense'", name="nonsense"), 1, "unforeseen: No module named 'nonsense'"),
+    (ZeroDivisionError("words"), 1, "unforeseen ZeroDivisionError: words. VAE_EDGE_DEBUG=1 shows where"),
+]
+
+
+def end_of(action: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> tuple[object, str, str]:
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as left:
+            run_command(click.Command("test", callback=action), "test", [])
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    return left.value.code, *capsys.readouterr()
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def action() -> None:
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize(("error", "code", "said"), ENDS, ids=[repr(error)[:50] for error, _, _ in ENDS])
+def test_every_error_has_its_code_and_one_line(
+    capsys: pytest.CaptureFixture[str], error: BaseException, code: int, said: str
+) -> None:
+    left, out, err = end_of(raising(error), capsys)
+    assert (left, out) == (code, "")
+    assert err.startswith("test: error: ")
+    assert said in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("result", "code"), [(None, 0), ("text", 0), (7, 7)])
+def test_an_action_that_ends_well_leaves_with_0_or_its_number(
+    capsys: pytest.CaptureFixture[str], result: object, code: int
+) -> None:
+    assert end_of(lambda: result, capsys) == (code, "", "")
+
+
+def test_with_debugging_on_the_traceback_shows(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAE_EDGE_DEBUG", "1")
+    for error in (ZeroDivisionError("words"), InputError("words")):
+        _, _, err = end_of(raising(error), capsys)
+        assert "Traceback (most recent call last)" in err
+        assert err.splitlines()[-1].startswith("test: error: ")
+
+
+@pytest.mark.parametrize("option", ["--help", "-h", "--version"])
+def test_help_and_version_wait_for_no_library(option: str) -> None:
+    code = f"""
+import atexit, sys
+def look():
+    loaded = sorted({{"numpy", "onnxruntime", "PIL"}} & set(sys.modules))
+    sys.stderr.write(f"loaded: {{loaded}}\\n")
+atexit.register(look)
+sys.argv = ["vae-run", {option!r}]
+{MAIN}
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False
+    )
+    assert done.returncode == 0
+    assert done.stderr == "loaded: []\n"
+    assert ("Usage: vae-run" if "h" in option else f"vae-run, version {vae_runtime.__version__}\n") in done.stdout
+
+
+@pytest.mark.parametrize("command", ["sample", "interpolate", "reconstruct", "encode", "decode", "info", "check"])
+def test_every_command_explains_itself(vae_run: Any, command: str) -> None:
+    done = vae_run(command, "--help")
+    assert (done.code, done.err) == (0, "")
+    assert f"Usage: vae-run {command} [OPTIONS]" in done.out.decode()
+    assert "--model" in done.out.decode()
+
+
+def test_without_a_command_the_help_shows(vae_run: Any) -> None:
+    done = vae_run()
+    assert done.code in (0, 2)
+    assert "sample" in done.out.decode() + done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_reader_that_left_is_no_reason_for_a_traceback(gray_bundle: Path) -> None:
+    with start(
+        "sample", "-n", 5000, "--model", gray_bundle, "-o", "-", stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(1) == b"\x93"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 141
+
+
+def test_a_closed_reader_of_text_is_none_either(gray_bundle: Path) -> None:
+    with start("info", "--model", gray_bundle, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 141
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
+@pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGINT, 130, b"vae-run: error: interrupted\n"), (signal.SIGTERM, 143, b"")])
+@pytest.mark.parametrize("name", ["a.npy", "a"])
+def test_a_signal_during_the_work_leaves_at_once_and_nothing_behind(
+    gray_bundle: Path, tmp_path: Path, number: int, code: int, said: bytes, name: str
+) -> None:
+    more = () if name.endswith(".npy") else ("--scale", 8)
+    with start(
+        "-v", "sample", "-n", 10_000_000, "--model", gray_bundle, "-o", name, *more, "--threads", 2,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        for _ in range(2):  # the encoder and the decoder are open
+            assert b" runs on " in process.stderr.readline()
+        time.sleep(0.3)
+        begun = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(timeout=60) == code
+        assert time.monotonic() - begun < 10
+        assert process.stderr.read() == said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_read_only_home_is_no_hindrance(gray_bundle: Path, tmp_path: Path) -> None:
+    done = run_fresh(
+        "sample", "-n", 1, "--model", gray_bundle, "-o", tmp_path / "a.png", HOME="/nonexistent", TMPDIR="/nonexistent"
+    )
+    assert (done.code, done.err) == (0, f"1 new images -> {tmp_path / 'a.png'}\n")

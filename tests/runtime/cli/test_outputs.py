@@ -1,0 +1,168 @@
+"""Where outputs go: never over something unasked, never half, never in vain."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import environment, start
+
+COMMANDS = [
+    (["sample", "-n", "2"], ["a.png", "a.npy", "a.npz", "a"]),
+    (["interpolate", "1", "2", "--steps", "3"], ["a.png"]),
+    (["reconstruct", "in.npy"], ["a.png"]),
+    (["decode", "latents-in.npy"], ["a.png", "a"]),
+    (["encode", "in.npy"], ["a.npy", "a.npz"]),
+]
+CASES = [(command, name) for command, names in COMMANDS for name in names]
+
+every_output = pytest.mark.parametrize(("command", "name"), CASES, ids=[f"{c[0]} {name}" for c, name in CASES])
+
+
+def contents(path: Path) -> Any:
+    return {file.name: file.read_bytes() for file in path.iterdir()} if path.is_dir() else path.read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def _inputs(vae_run: Any) -> None:
+    np.save("in.npy", np.zeros((2, 8, 12), np.uint8))
+    np.save("latents-in.npy", np.zeros((2, 3)))
+
+
+def put_something(name: str) -> Path:
+    path = Path(name)
+    if path.suffix:
+        path.write_bytes(b"mine")
+    else:
+        path.mkdir()
+        (path / "mine").write_bytes(b"mine")
+    return path
+
+
+@every_output
+def test_what_exists_is_kept_unless_it_may_be_overwritten(
+    vae_run: Any, gray_bundle: Path, command: list[str], name: str
+) -> None:
+    path = put_something(name)
+    before = contents(path)
+    done = vae_run(*command, "--model", gray_bundle, "-o", name)
+    assert done.code == 3
+    assert done.err == f"vae-run: error: {name} exists already; give --overwrite to replace it, or another name\n"
+    assert contents(path) == before
+    assert vae_run(*command, "--model", gray_bundle, "-o", name, "--overwrite").code == 0
+    assert contents(path) != before
+    assert "mine" not in contents(path)
+    assert sorted(os.listdir()) == sorted(["in.npy", "latents-in.npy", name])  # noqa: PTH208
+
+
+@every_output
+def test_a_failure_leaves_the_old_output(vae_run: Any, gray_bundle: Path, command: list[str], name: str) -> None:
+    path = put_something(name)
+    before = contents(path)
+    done = vae_run(*command, "--model", "gone", "-o", name, "--overwrite")
+    assert done.code == 3
+    assert contents(path) == before
+
+
+def test_a_place_that_is_taken_is_refused_before_the_model_is_opened(vae_run: Any) -> None:
+    Path("a.png").write_bytes(b"mine")
+    assert "exists already" in vae_run("sample", "--model", "gone", "-o", "a.png").err
+
+
+def test_missing_folders_are_made(vae_run: Any, gray_bundle: Path) -> None:
+    assert vae_run("sample", "-n", 1, "--model", gray_bundle, "-o", "new/deep/a.png").code == 0
+    assert Path("new/deep/a.png").is_file()
+
+
+NAMES = [
+    ("a.png/b.png", "a file bears the name of a folder above it"),
+    ("x" * 300 + ".png", "the name is longer than the file system takes"),
+]
+
+
+@pytest.mark.parametrize(("name", "said"), NAMES, ids=["under a file", "too long"])
+def test_a_name_that_cannot_be_leaves_with_3(vae_run: Any, gray_bundle: Path, name: str, said: str) -> None:
+    Path("a.png").write_bytes(b"mine")
+    done = vae_run("sample", "-n", 1, "--model", gray_bundle, "-o", name)
+    assert done.code == 3
+    assert done.err == f"vae-run: error: cannot write {name}: {said}; give another\n"
+    assert contents(Path("a.png")) == b"mine"
+
+
+def test_a_folder_is_not_replaced_by_a_file_nor_a_file_by_a_folder(vae_run: Any, gray_bundle: Path) -> None:
+    Path("a.png").mkdir()
+    Path("b").write_bytes(b"mine")
+    for name, said in (("a.png", "a.png is a folder"), ("b", "b is a file")):
+        done = vae_run("sample", "-n", 1, "--model", gray_bundle, "--overwrite", "-o", name)
+        assert (done.code, done.err.count("\n")) == (3, 1)
+        assert said in done.err
+    assert contents(Path("b")) == b"mine"
+
+
+@pytest.mark.parametrize("name", ["with space.png", "sn\N{LATIN SMALL LETTER O WITH DIAERESIS}w \N{SNOWMAN}.npy", "-dash", "new\nline.npz"])
+def test_odd_names_are_names(vae_run: Any, gray_bundle: Path, name: str) -> None:
+    assert vae_run("sample", "-n", 1, "--model", gray_bundle, f"--output={name}").code == 0
+    assert Path(name).exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+@pytest.mark.parametrize("suffix", [b".png", b".npy", b""])
+def test_names_that_are_not_utf8_are_names(vae_run: Any, gray_bundle: Path, suffix: bytes) -> None:
+    name = b"caf\xe9" + suffix
+    done = vae_run("sample", "-n", 1, "--model", gray_bundle, "-o", name)
+    assert done.code == 0, done.err
+    assert Path(os.fsdecode(name)).exists()
+    done = vae_run("sample", "-n", 1, "--model", gray_bundle, "-o", name)
+    assert (done.code, done.err.count("\n")) == (3, 1)
+    picture = Path(os.fsdecode(b"\xff.png"))
+    vae_run("sample", "-n", 1, "--model", gray_bundle, "-o", os.fsencode(picture))
+    assert vae_run("encode", os.fsencode(picture), "--model", gray_bundle, "-o", "l.npy").code == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no such device")
+def test_a_full_stdout_leaves_with_4(vae_run: Any, gray_bundle: Path) -> None:
+    done = vae_run("sample", "-n", 1, "--model", gray_bundle, "-o", "-", stdout="/dev/full")
+    assert done.code == 4, done.err
+    assert done.err.startswith("vae-run: error: ")
+    assert "No space left on device" in done.err
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.npy", "a.npz", "a"])
+def test_a_full_disk_leaves_with_4_and_the_old_output(gray_bundle: Path, name: str) -> None:
+    path = put_something(name)
+    before = contents(path)
+    small = 100  # bytes a file may have: beyond, writing fails as on a full disk
+    with start(
+        "sample", "-n", 50, "--seed", 7, "--model", gray_bundle, "--overwrite", "-o", name,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (small, small)),
+        env=environment(PYTHONDONTWRITEBYTECODE="1"),
+    ) as process:  # fmt: skip
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 4, err
+    assert err.startswith(f"vae-run: error: cannot write {name}: ".encode())
+    assert err.count(b"\n") == 1
+    assert contents(path) == before
+    assert sorted(os.listdir()) == sorted(["in.npy", "latents-in.npy", name])  # noqa: PTH208
+
+
+def test_too_much_at_once_leaves_with_4(gray_bundle: Path) -> None:
+    most = 2 << 30
+    with start(
+        "sample", "-n", 100_000_000, "--float", "--model", gray_bundle, "-o", "a.npy",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)),
+    ) as process:  # fmt: skip
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 4, err
+    assert err.startswith(b"vae-run: error: not enough memory (")
+    assert err.count(b"\n") == 1

@@ -1,0 +1,62 @@
+"""What the runtime's tests share: the tiny bundles opened, and `vae-run` to call."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import vae_runtime
+from vae_runtime.bundle import shipped_models
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+
+from commands import CommandServer  # noqa: E402 - found by the line above
+
+
+@pytest.fixture(scope="session")
+def gray(gray_bundle: Path) -> Iterator[vae_runtime.Model]:
+    with vae_runtime.load(gray_bundle, provider="cpu") as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def colour(colour_bundle: Path) -> Iterator[vae_runtime.Model]:
+    with vae_runtime.load(colour_bundle, provider="cpu") as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def faces() -> Iterator[vae_runtime.Model]:
+    """The shipped model."""
+    if "faces24" not in shipped_models():
+        pytest.skip("this checkout holds no models/faces24")
+    with vae_runtime.load("faces24") as model:
+        yield model
+
+
+@pytest.fixture(scope="session", params=["tiny-gray", "tiny-colour"])
+def expected(request: pytest.FixtureRequest, assets: Path) -> dict[str, npt.NDArray[Any]]:
+    """What PyTorch says: image, mean, logvar, latent, decoded; and the folder of the bundle."""
+    with np.load(assets / f"{request.param}.expected.npz") as arrays:
+        return {**arrays, "bundle": assets / request.param}
+
+
+@pytest.fixture(scope="session")
+def command_server() -> Iterator[CommandServer]:
+    with CommandServer() as server:
+        yield server
+
+
+@pytest.fixture
+def vae_run(command_server: CommandServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Call `vae-run` with arguments in an empty folder; gives code, out (bytes) and err (text)."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return command_server.run

@@ -1,0 +1,123 @@
+"""The card: read back as it was written, or refused with the field's name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vae_runtime import BundleError, Card, Likelihood
+
+CARD = Card(
+    name="faces",
+    role="decoder",
+    image_shape=(1, 24, 24),
+    latent_size=20,
+    likelihood=Likelihood("bernoulli"),
+    precision="fp32",
+    opset=18,
+    bundle_id="0123456789abcdef",
+)
+RECORD = json.loads(CARD.to_metadata())
+
+texts = st.text(max_size=20)
+cards = st.builds(
+    Card,
+    name=texts,
+    role=st.sampled_from(["encoder", "decoder", "prior"]),
+    image_shape=st.tuples(st.sampled_from([1, 3]), st.integers(1, 999), st.integers(1, 999)),
+    latent_size=st.integers(1, 999),
+    likelihood=st.builds(Likelihood, texts, st.none() | st.floats(0.001, 10)),
+    precision=texts,
+    opset=st.integers(1, 99),
+    bundle_id=texts,
+    license=texts,
+    data=texts,
+    recipe=st.dictionaries(texts, st.integers() | texts | st.booleans() | st.none(), max_size=3),
+    quality=st.dictionaries(texts, st.floats(allow_nan=False, allow_infinity=False), max_size=3),
+)
+
+
+@given(cards)
+def test_a_card_comes_back_as_it_was_written(card: Card) -> None:
+    assert Card.from_metadata(card.to_metadata(), "here") == card
+
+
+def test_unknown_keys_are_ignored() -> None:
+    record = {**RECORD, "invented later": [1, 2], "likelihood": {"name": "bernoulli", "more": 1}}
+    assert Card.from_metadata(json.dumps(record), "here") == CARD
+
+
+def test_differences_are_named_but_for_the_role() -> None:
+    assert CARD.differences(replace(CARD, role="encoder")) == []
+    other = replace(CARD, latent_size=21, quality={"psnr": 1.0})
+    assert CARD.differences(other) == ["latent_size", "quality"]
+
+
+def test_nan_is_not_written() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        replace(CARD, quality={"psnr": float("nan")}).to_metadata()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "its card is not valid JSON"),
+        ("hello", "not valid JSON"),
+        ("{", "not valid JSON"),
+        ("[]", "its card is not a JSON object"),
+        ("7", "not a JSON object"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"format_version": 1, "format_version": 1}', r"not valid JSON \(a key stands twice\)"),
+        ('{"a": NaN}', r"not valid JSON \(NaN is not JSON\)"),
+        ('{"a": -Infinity}', r"\(-Infinity is not JSON\)"),
+        ('{"a": ' + "9" * 5000 + "}", "card"),
+        ("\N{BYTE ORDER MARK}{}", "not valid JSON"),
+        (" " * ((1 << 20) + 1), "a card of 1048577 characters; expected at most 1048576"),
+        ("{}", r"card of format version None; this vae-edge knows version 1\. A newer vae-edge may read it"),
+        ('{"format_version": 2}', r"format version 2; this .* version 1.*pip install --upgrade vae-edge"),
+        ('{"format_version": "1"}', "format version '1'"),
+    ],
+    ids=range(15),
+)
+def test_what_is_no_card_of_this_format_is_refused(text: str, message: str) -> None:
+    with pytest.raises(BundleError, match=f"^here: .*{message}"):
+        Card.from_metadata(text, "here")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        *((field, ..., f"card field '{field}' is None; expected") for field in RECORD if field != "format_version"),
+        ("name", 7, "'name' is 7; expected text"),
+        ("role", ["decoder"], "expected text"),
+        ("latent_size", "20", "'latent_size' is '20'; expected a whole number"),
+        ("latent_size", 20.0, "expected a whole number"),
+        ("latent_size", True, "expected a whole number"),
+        ("latent_size", 0, "'latent_size' is 0; expected at least 1"),
+        ("opset", -1, "'opset' is -1; expected at least 1"),
+        ("image_shape", [24, 24], r"'image_shape' is \[24, 24\]; expected \[channels, height, width\]"),
+        ("image_shape", [2, 24, 24], "with 1 or 3 channels"),
+        ("image_shape", [1, 24, 0], "'image_shape'"),
+        ("image_shape", [1, 24.0, 24], "'image_shape'"),
+        ("image_shape", [True, 24, 24], "'image_shape'"),
+        ("image_shape", "1x24x24", "expected a list"),
+        ("value_range", [-1, 1], r"'value_range' is \[-1, 1\]; this vae-edge knows \[0\.0, 1\.0\]"),
+        ("likelihood", "bernoulli", "'likelihood' is 'bernoulli'; expected an object"),
+        ("likelihood", {}, "'name' is None; expected text"),
+        ("likelihood", {"name": "gaussian", "noise_scale": "big"}, "'noise_scale' is 'big'; expected a number"),
+        ("recipe", [], "'recipe' is .*; expected an object"),
+        ("quality", 1.0, "'quality' is 1.0; expected an object"),
+    ],
+    ids=str,
+)
+def test_a_field_that_is_missing_or_wrong_is_named(field: str, value: Any, message: str) -> None:
+    record = {**RECORD, field: value}
+    if value is ...:
+        del record[field]
+    with pytest.raises(BundleError, match=f"^here: .*{message}"):
+        Card.from_metadata(json.dumps(record), "here")

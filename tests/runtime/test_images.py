@@ -1,0 +1,166 @@
+"""Images in graphs, pictures for people, and what is taken for either."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from vae_runtime import InputError, to_float, to_uint8
+from vae_runtime.images import as_images
+
+Array = npt.NDArray[Any]
+
+GRAY, COLOUR = (1, 2, 3), (3, 2, 3)
+RAMP = np.linspace(0, 1, 12, dtype=np.float32).reshape(2, 1, 2, 3)
+RAMP_COLOUR = np.linspace(0, 1, 36, dtype=np.float32).reshape(2, 3, 2, 3)
+
+
+def test_all_256_values_come_back_unchanged() -> None:
+    values = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    np.testing.assert_array_equal(to_uint8(to_float(values)), values)
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=5)))
+def test_gray_pictures_come_back_unchanged(pictures: Array) -> None:
+    images = to_float(pictures)
+    assert images.shape == (len(pictures), 1, *pictures.shape[1:])
+    assert images.dtype == np.float32
+    assert images.flags.c_contiguous
+    np.testing.assert_array_equal(to_uint8(images), pictures)
+
+
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(0, 3), st.integers(1, 5), st.integers(1, 5), st.just(3))))
+def test_colour_pictures_come_back_unchanged(pictures: Array) -> None:
+    images = to_float(pictures)
+    assert images.flags.c_contiguous
+    for channel in range(3):
+        np.testing.assert_array_equal(images[:, channel], pictures[..., channel] / np.float32(255))
+    np.testing.assert_array_equal(to_uint8(images), pictures)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.0, 0),
+        (1.0, 255),
+        (0.4999 / 255, 0),
+        (0.5001 / 255, 1),
+        (127.4 / 255, 127),
+        (127.6 / 255, 128),
+        (-0.1, 0),
+        (1.1, 255),
+        (-1e30, 0),
+        (1e30, 255),
+    ],
+)
+def test_pixels_are_rounded_to_the_nearest_and_clipped(value: float, expected: int) -> None:
+    assert to_uint8(np.full((1, 1, 1, 1), value, np.float32)) == expected
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_other_floating_point_types_make_pictures_too(dtype: Any) -> None:
+    np.testing.assert_array_equal(to_uint8(RAMP.astype(dtype)), np.rint(RAMP[:, 0].astype(dtype) * 255.0))
+
+
+def test_pictures_can_be_written_into_an_array_that_is_there() -> None:
+    whole = np.zeros((5, 2, 3), np.uint8)
+    given_back = to_uint8(RAMP, whole[1:3])
+    assert given_back.base is whole
+    np.testing.assert_array_equal(whole[1:3], to_uint8(RAMP))
+    assert not whole[[0, 3, 4]].any()
+
+
+def test_the_input_is_left_as_it_was() -> None:
+    images = RAMP.copy()
+    to_uint8(images)
+    np.testing.assert_array_equal(images, RAMP)
+
+
+PICTURES = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+PICTURES_COLOUR = np.arange(36, dtype=np.uint8).reshape(2, 2, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("given_images", "shape", "expected"),
+    [
+        (RAMP, GRAY, RAMP),
+        (RAMP_COLOUR, COLOUR, RAMP_COLOUR),
+        (RAMP.tolist(), GRAY, RAMP),
+        (RAMP.astype(np.float64), GRAY, RAMP),
+        (RAMP.astype(np.longdouble), GRAY, RAMP),
+        (RAMP.astype(np.float16), GRAY, RAMP.astype(np.float16).astype(np.float32)),
+        (RAMP.astype(">f4"), GRAY, RAMP),
+        (RAMP.astype(">f8"), GRAY, RAMP),
+        (np.asfortranarray(RAMP), GRAY, RAMP),
+        (np.repeat(RAMP, 2, axis=3)[..., ::2], GRAY, RAMP),
+        (RAMP[::-1], GRAY, RAMP[::-1].copy()),
+        (RAMP[:0], GRAY, RAMP[:0]),
+        (RAMP + np.float32(5e-6), GRAY, RAMP + np.float32(5e-6)),
+        (PICTURES, GRAY, PICTURES),
+        (PICTURES[..., None], GRAY, PICTURES),
+        (PICTURES_COLOUR, COLOUR, PICTURES_COLOUR),
+        (PICTURES[:0], GRAY, PICTURES[:0]),
+    ],
+)
+def test_what_is_taken(given_images: Any, shape: tuple[int, int, int], expected: Array) -> None:
+    taken = as_images(given_images, shape)
+    assert taken.dtype == expected.dtype
+    assert taken.dtype.isnative
+    assert taken.dtype == np.uint8 or taken.flags.c_contiguous
+    np.testing.assert_array_equal(taken, expected)
+
+
+def test_images_that_are_right_already_are_not_copied() -> None:
+    assert as_images(RAMP, GRAY) is RAMP
+
+
+def holding(value: float) -> Array:
+    images = RAMP.copy()
+    images[1, 0, 1, 2] = value
+    return images
+
+
+@pytest.mark.parametrize(
+    ("given_images", "shape", "message"),
+    [
+        (RAMP.astype(np.int64), GRAY, r"images of type int64; expected floating point in \[0, 1\] or uint8"),
+        (RAMP.astype(np.int8), GRAY, "type int8"),
+        (RAMP.astype(np.uint16), GRAY, "type uint16"),
+        (RAMP.astype(bool), GRAY, "type bool"),
+        (RAMP.astype(complex), GRAY, "type complex128"),
+        (RAMP.astype(object), GRAY, "type object"),
+        (RAMP.astype(str), GRAY, "type <U"),
+        (RAMP.astype("M8[s]"), GRAY, "type datetime64"),
+        (None, GRAY, "type object"),
+        (RAMP[0], GRAY, r"shape \(1, 2, 3\); expected \(N, 1, 2, 3\); add the batch axis: images\[None\]"),
+        (PICTURES[0], GRAY, r"shape \(2, 3\); expected \(N, 2, 3\); add the batch axis: pictures\[None\]"),
+        (PICTURES_COLOUR[0], COLOUR, r"expected \(N, 2, 3, 3\); add the batch axis: pictures\[None\]"),
+        (RAMP[:, 0], GRAY, r"images of shape \(2, 2, 3\); expected \(N, 1, 2, 3\)$"),
+        (RAMP, COLOUR, r"shape \(2, 1, 2, 3\); expected \(N, 3, 2, 3\)"),
+        (RAMP_COLOUR, GRAY, r"expected \(N, 1, 2, 3\)"),
+        (PICTURES, COLOUR, r"uint8 pictures of shape \(2, 2, 3\); expected \(N, 2, 3, 3\)"),
+        (PICTURES_COLOUR, GRAY, r"expected \(N, 2, 3\)"),
+        (np.swapaxes(RAMP, 2, 3), GRAY, r"shape \(2, 1, 3, 2\)"),
+        (np.float32(0.5), GRAY, r"shape \(\)"),
+        (np.uint8(5), GRAY, r"shape \(\)"),
+        ([], GRAY, r"shape \(0,\)"),
+        (holding(np.nan), GRAY, r"images hold nan at index \(1, 0, 1, 2\)"),
+        (holding(np.inf), GRAY, r"images hold inf at index \(1, 0, 1, 2\)"),
+        (holding(-np.inf), GRAY, "images hold -inf"),
+        (holding(1).astype(np.float64) * 1e300, GRAY, "images hold inf at index"),
+        (RAMP * 255, GRAY, r"range from 0 to 255; expected \[0, 1\] \(divide pixels by 255"),
+        (RAMP * 2 - 1, GRAY, "range from -1 to 1"),
+        (RAMP + 1e-4, GRAY, "range from 0.0001 to 1.0001"),
+    ],
+)
+def test_what_is_refused(given_images: Any, shape: tuple[int, int, int], message: str) -> None:
+    with pytest.raises(InputError, match=message), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        as_images(given_images, shape)

@@ -1,0 +1,132 @@
+"""Getting hold of onnxruntime: one wheel, new enough, without telemetry. Wheels are made up as folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vae_runtime import EnvironmentProblem, installation
+
+IMPORT = """
+from vae_runtime import EnvironmentProblem
+from vae_runtime.installation import import_onnxruntime
+try:
+    print(import_onnxruntime().__version__)
+except EnvironmentProblem as error:
+    print(error.exit_code, error)
+"""
+
+# As where no onnxruntime is installed: neither its metadata nor its module are found.
+WITHOUT = """
+import importlib.metadata, importlib.abc, sys
+class Wall(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "onnxruntime":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Wall())
+found = importlib.metadata.version
+def version(name):
+    if name.startswith("onnxruntime"):
+        raise importlib.metadata.PackageNotFoundError(name)
+    return found(name)
+importlib.metadata.version = version
+"""
+
+Wheel = Callable[..., None]
+
+
+@pytest.fixture
+def wheel(tmp_path: Path) -> Wheel:
+    """Put a wheel's metadata, and its module's source, into a folder that comes first on the path."""
+
+    def put(name: str, version: str, source: str | None = None) -> None:
+        metadata = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        if source is not None:
+            (tmp_path / "onnxruntime.py").write_text(source)
+
+    return put
+
+
+def test_the_installed_one_is_found(run_python: Any) -> None:
+    finished = run_python(IMPORT)
+    assert finished.stdout.strip() == installation.import_onnxruntime().__version__, finished.stderr
+    assert list(installation.installed_wheels()) in ([name] for name in installation._WHEELS)
+
+
+def test_a_missing_one_is_told_with_both_ways_to_get_it(run_python: Any) -> None:
+    said = run_python(WITHOUT + IMPORT).stdout
+    assert said.startswith("4 onnxruntime is not installed; ")
+    assert "pip install 'vae-edge[cpu]'" in said
+    assert "pip install 'vae-edge[gpu]'" in said
+
+
+def test_one_that_is_too_old_is_refused(run_python: Any, wheel: Wheel, tmp_path: Path) -> None:
+    wheel("onnxruntime", "1.19.2", "__version__ = '1.19.2'")
+    said = run_python(IMPORT, FIRST_ON_PATH=str(tmp_path)).stdout
+    oldest = ".".join(map(str, installation.OLDEST_ONNXRUNTIME))
+    assert said == (
+        f"4 onnxruntime 1.19.2 is too old; expected at least {oldest}: pip install --upgrade 'vae-edge[cpu]'\n"
+    )
+
+
+@pytest.mark.parametrize("version", ["9.0.0", "1.100.0", "1.99.0.dev20260101+cpu", "unknown"])
+def test_one_that_is_newer_or_calls_itself_otherwise_is_taken(
+    run_python: Any, wheel: Wheel, tmp_path: Path, version: str
+) -> None:
+    wheel("onnxruntime", "1.99", f"__version__ = {version!r}")
+    assert run_python(IMPORT, FIRST_ON_PATH=str(tmp_path)).stdout == f"{version}\n"
+
+
+@pytest.mark.parametrize(
+    ("other", "extra"), [("onnxruntime-gpu", "gpu"), ("onnxruntime-directml", "cpu"), ("onnxruntime-openvino", "cpu")]
+)
+def test_two_wheels_are_refused_with_the_line_that_leaves_one(
+    run_python: Any, wheel: Wheel, tmp_path: Path, other: str, extra: str
+) -> None:
+    wheel("onnxruntime", "1.30.0", "raise AssertionError('it was imported')")
+    wheel(other, "1.31.0")
+    said = run_python(IMPORT, FIRST_ON_PATH=str(tmp_path)).stdout
+    assert said == (
+        f"4 onnxruntime 1.30.0 and {other} 1.31.0 are both installed and overwrite each other's files; expected "
+        f"one of them. Mend it with: pip uninstall -y onnxruntime {other} && pip install 'vae-edge[{extra}]'\n"
+    )
+
+
+def test_one_that_cannot_be_imported_is_told_with_the_reason(
+    run_python: Any, wheel: Wheel, tmp_path: Path
+) -> None:
+    wheel("onnxruntime", "1.30.0", "raise ImportError('libc.so.7 is missing')")
+    said = run_python(IMPORT, FIRST_ON_PATH=str(tmp_path)).stdout
+    assert said.startswith("4 onnxruntime 1.30.0 is installed but cannot be imported (libc.so.7 is missing)")
+    assert said.endswith("Mend it with: pip install --force-reinstall onnxruntime\n")
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0")])
+def test_telemetry_is_off_before_the_import_unless_someone_chose(
+    run_python: Any, wheel: Wheel, tmp_path: Path, before: str | None, after: str
+) -> None:
+    wheel(
+        "onnxruntime",
+        "1.99.0",
+        "import os; __version__ = '1.99.0'; print(os.environ['ORT_DISABLE_TELEMETRY'])",
+    )
+    environment = {"ORT_DISABLE_TELEMETRY": before} if before else {}
+    code = IMPORT if before else "import os; os.environ.pop('ORT_DISABLE_TELEMETRY', None)\n" + IMPORT
+    assert run_python(code, FIRST_ON_PATH=str(tmp_path), **environment).stdout == f"{after}\n1.99.0\n"
+
+
+def test_once_imported_it_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported = installation.import_onnxruntime()
+    monkeypatch.setattr(installation, "installed_wheels", lambda: {"a": "1", "b": "2"})
+    assert installation.import_onnxruntime() is imported
+    assert os.environ["ORT_DISABLE_TELEMETRY"]
+
+
+def test_the_error_is_of_the_environment() -> None:
+    assert issubclass(EnvironmentProblem, RuntimeError)

@@ -1,0 +1,177 @@
+"""From images to pictures through the three commands, compared with PyTorch at the end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import safetensors.torch
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own name for it
+from click.testing import CliRunner
+from PIL import Image
+from torch import Tensor, nn
+
+from vae_export.cli import vae_export
+from vae_training.cli import vae_train
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = {"vae-train": "vae_training", "vae-export": "vae_export", "vae-run": "vae_runtime"}
+
+# A process that imports torch takes seconds to start: one way through with all three must do.
+COMMANDS = {"vae-train": vae_train, "vae-export": vae_export}
+
+
+class PlainVAE(nn.Module):
+    """The classic code: nothing of it is ours."""
+
+    def __init__(self, channels: int = 1, height: int = 24, width: int = 24, latents: int = 20) -> None:
+        super().__init__()
+        self.encoder, self.decoder = nn.Module(), nn.Module()
+        self.corner = (64, height // 4, width // 4)
+        features = 64 * (height // 4) * (width // 4)
+        self.encoder.conv1 = nn.Conv2d(channels, 32, kernel_size=4, stride=2, padding=1)
+        self.encoder.conv2 = nn.Conv2d(32, 64, kernel_size=4, stride=2, padding=1)
+        self.encoder.fc_mu = nn.Linear(features, latents)
+        self.encoder.fc_logvar = nn.Linear(features, latents)
+        self.decoder.fc = nn.Linear(latents, features)
+        self.decoder.trans_conv1 = nn.ConvTranspose2d(64, 32, kernel_size=4, stride=2, padding=1)
+        self.decoder.trans_conv2 = nn.ConvTranspose2d(32, channels, kernel_size=4, stride=2, padding=1)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = F.relu(self.encoder.conv2(F.relu(self.encoder.conv1(x)))).reshape(len(x), -1)
+        return self.encoder.fc_mu(h), self.encoder.fc_logvar(h)
+
+    def decode(self, z: Tensor) -> Tensor:
+        h = F.relu(self.decoder.trans_conv1(self.decoder.fc(z).reshape(-1, *self.corner)))
+        return torch.sigmoid(self.decoder.trans_conv2(h))
+
+
+class Commands:
+    """Runs the commands in a folder: as processes, or `vae-train` and `vae-export` in this one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.torch_in_this_process = False
+
+    def __call__(self, name: str, *arguments: object) -> str:
+        """Run a command and return what it wrote to stdout."""
+        words = [str(argument) for argument in arguments]
+        if self.torch_in_this_process and name in COMMANDS:
+            done = CliRunner().invoke(COMMANDS[name], words, catch_exceptions=False)
+            assert done.exit_code == 0, f"{name} {words}: {done.stderr}"
+            return done.stdout
+        code = f"from {PACKAGES[name]}.cli import main; main()"
+        paths = os.pathsep.join(str(ROOT / package) for package in ("training", "export", "runtime"))
+        ended = subprocess.run(
+            [sys.executable, "-c", code, *words],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert ended.returncode == 0, f"{name} {words}: {ended.stderr}"
+        return ended.stdout
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # models as small as these gain nothing by more, and wait on a busy machine
+    yield Commands(tmp_path)
+    torch.set_num_threads(threads)
+
+
+def gradients(count: int, height: int, width: int, channels: int) -> npt.NDArray[np.uint8]:
+    """Slopes of light in every direction."""
+    draws = np.random.default_rng(1)
+    rows, columns = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j][..., None]
+    slopes = draws.uniform(-60, 60, (2, count, 1, 1, channels))
+    return np.rint(128 + slopes[0] * rows + slopes[1] * columns).astype(np.uint8)
+
+
+@torch.no_grad()
+def require_equal_to(plain: PlainVAE, command: Commands, folder: Path, images: npt.NDArray[np.uint8]) -> None:
+    """Compare `vae-run` on the bundle with the classic code, both ways."""
+    latents = np.random.default_rng(2).standard_normal((9, 20), dtype=np.float32)
+    np.save(folder / "latents.npy", latents)
+    command("vae-run", "decode", "latents.npy", "--float", "--model", "bundle", "-o", "decoded.npy")
+    decoded = plain.decode(torch.from_numpy(latents)).numpy()
+    np.testing.assert_allclose(np.load(folder / "decoded.npy"), decoded, rtol=0, atol=1e-5)
+
+    np.save(folder / "some.npy", images[:9])
+    command("vae-run", "encode", "some.npy", "--model", "bundle", "-o", "encoded.npz")
+    pixels = images[:9, None] if images.ndim == 3 else np.moveaxis(images[:9], 3, 1)
+    mean, logvar = plain.encode(torch.from_numpy(pixels.astype(np.float32) / 255))
+    with np.load(folder / "encoded.npz") as encoded:
+        np.testing.assert_allclose(encoded["mean"], mean.numpy(), rtol=0, atol=1e-4)
+        np.testing.assert_allclose(encoded["logvar"], logvar.numpy(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "mode"), [((24, 24, 1), "L"), ((16, 20, 3), "RGB")], ids=["gray 24x24", "colour 16x20"]
+)
+def test_trained_exported_and_run(
+    tmp_path: Path, command: Commands, shape: tuple[int, int, int], mode: str
+) -> None:
+    height, width, channels = shape
+    command.torch_in_this_process = channels == 3
+    images = gradients(64, *shape)
+    images = images[..., 0] if channels == 1 else images
+    np.save(tmp_path / "images.npy", images)
+    command(
+        "vae-train", "--data", "images.npy", "--epochs", 2, "--batch-size", 32, "--device", "cpu", "-o", "run"
+    )
+    told = command("vae-export", "run", "-o", "bundle", "--opset", 17)
+    assert "opset 17, fp32" in told
+
+    bundle = ("--model", "bundle")
+    command(
+        "vae-run", "sample", "-n", 6, "--rows", 2, "--columns", 3, "--seed", 7, *bundle, "-o", "samples.png"
+    )
+    command("vae-run", "interpolate", 1, 2, "--steps", 5, "--rows", 1, *bundle, "-o", "between.png")
+    command("vae-run", "reconstruct", "images.npy", *bundle, "-o", "again.npy")
+    with Image.open(tmp_path / "samples.png") as image:
+        assert (image.mode, image.size) == (mode, (3 * width, 2 * height))
+    with Image.open(tmp_path / "between.png") as image:
+        assert (image.mode, image.size) == (mode, (5 * width, height))
+    again = np.load(tmp_path / "again.npy")
+    assert (again.shape, again.dtype) == (images.shape, np.uint8)
+    assert "FAILED" not in (checked := command("vae-run", "check", *bundle))
+    assert checked.count("ok ") == 5
+
+    plain = PlainVAE(channels, height, width)
+    weights = max((tmp_path / "run/checkpoints").iterdir()) / "model.safetensors"
+    plain.load_state_dict(safetensors.torch.load_file(weights), strict=True)
+    require_equal_to(plain, command, tmp_path, images)
+
+
+def test_weights_of_the_classic_code_run_at_opset_17_as_they_did_in_pytorch(
+    tmp_path: Path, command: Commands
+) -> None:
+    torch.manual_seed(0)
+    plain = PlainVAE()
+    adam = torch.optim.Adam(plain.parameters(), lr=1e-3)
+    images = gradients(64, 24, 24, 1)[..., 0]
+    pixels = torch.from_numpy(images[:, None].astype(np.float32) / 255)
+    for _ in range(10):
+        mean, logvar = plain.encode(pixels)
+        latent = mean + torch.randn_like(mean) * torch.exp(logvar / 2)
+        bce = F.binary_cross_entropy(plain.decode(latent), pixels, reduction="sum")
+        kl = -0.5 * torch.sum(1 + logvar - mean.pow(2) - logvar.exp())
+        adam.zero_grad()
+        (bce + 0.5 * kl).backward()
+        adam.step()
+    torch.save(plain.state_dict(), tmp_path / "weights.pth")
+    command.torch_in_this_process = True
+    command("vae-export", "weights.pth", "--opset", 17, "-o", "bundle")
+    require_equal_to(plain, command, tmp_path, images)

@@ -1,0 +1,41 @@
+"""Where training runs: what was asked for, or an error, never something else in silence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vae_runtime.errors import ProviderError
+from vae_training.device import choose_device, describe_device
+
+
+@pytest.fixture
+def has_cuda(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: request.param)
+
+
+@pytest.mark.parametrize(
+    ("has_cuda", "name", "kind"),
+    [
+        (False, "auto", "cpu"),
+        (False, "cpu", "cpu"),
+        (True, "auto", "cuda"),
+        (True, "cpu", "cpu"),
+        (True, "cuda", "cuda"),
+    ],
+    indirect=["has_cuda"],
+)
+def test_auto_takes_cuda_where_there_is_one(has_cuda: None, name: str, kind: str) -> None:
+    assert choose_device(name).type == kind
+
+
+@pytest.mark.parametrize("has_cuda", [False], indirect=True)
+def test_cuda_where_there_is_none_is_an_error_of_the_environment(has_cuda: None) -> None:
+    with pytest.raises(ProviderError, match=r"'cuda' is not available: PyTorch .* sees no GPU") as refused:
+        choose_device("cuda")
+    assert refused.value.exit_code == 4
+    assert torch.__version__ in str(refused.value)
+
+
+def test_the_cpu_is_described_with_its_threads() -> None:
+    assert describe_device(torch.device("cpu")) == f"CPU ({torch.get_num_threads()} threads)"
