@@ -272,6 +272,7 @@ def test_a_run_is_not_resumed_on_other_images(
         (["--data", "nowhere.npy"], 3, "nowhere.npy"),
         (["--data", "nonsense"], 3, "no data set, file or folder of that name"),
         (["--data", "text.npy"], 3, "text.npy"),
+        (["--data", "\udcff.npy"], 3, "expected a name in UTF-8"),
         (["--data", "narrow.npy"], 3, "divisible by 4: give --image-size 12x16"),
         (["--data", "bars.npy", "--image-size", "10"], 3, "divisible by 4"),
         (["--data", "bars.npy", "--array", "x"], 3, "--array"),

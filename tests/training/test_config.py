@@ -149,6 +149,7 @@ def test_the_ends_of_every_range_are_taken(section: str, name: str, value: objec
         ("data", "validation", 0.91),
         ("data", "validation", float("nan")),
         ("data", "channels", 2),
+        ("data", "source", "\udcff.npy"),
         ("model", "height", 0),
         ("model", "height", 22),
         ("model", "width", -4),

@@ -293,6 +293,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_check
     ) as stop:
         observer.trainer.run()
     assert stop.value.exit_code == 5
+    assert f"the last good checkpoint is kept in {tmp_path / 'checkpoints'}" in str(stop.value)
     assert "Try a lower --learning-rate" in str(stop.value)
     assert last(tmp_path).position.epoch == 1
     assert all(tensor.isfinite().all() for tensor in last(tmp_path).weights.values())
@@ -341,7 +342,7 @@ def test_a_state_that_has_diverged_is_not_saved_on_a_signal_either(
 
     observer = Both()
     observer.trainer = Trainer(small(), bars(), RunFolder(tmp_path), observer)
-    with pytest.raises(DivergedError):
+    with pytest.raises(DivergedError, match="no checkpoint is there yet"):
         observer.trainer.run()
     assert not (tmp_path / "checkpoints").exists()
 

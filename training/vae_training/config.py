@@ -47,6 +47,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         _require(0.0 <= self.validation <= 0.9, "data.validation", self.validation, "0 to 0.9")
         _require(self.channels in (None, 1, 3), "data.channels", self.channels, "1 or 3")
+        # A file name of other bytes reaches Python as half characters, which no TOML file may hold.
+        writable = self.source.encode(errors="replace").decode() == self.source
+        _require(writable, "data.source", self.source, "a name in UTF-8: rename it")
 
 
 @dataclass(frozen=True)

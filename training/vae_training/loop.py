@@ -200,9 +200,15 @@ class Trainer:
         return total, reconstruction, kl
 
     def _diverged(self, what: str, value: float, step: int) -> DivergedError:
+        checkpoints = self.folder.checkpoints
+        kept = (
+            f"the last good checkpoint is kept in {checkpoints}"
+            if checkpoints.exists()
+            else "no checkpoint is there yet"
+        )
         return DivergedError(
             f"the {what} became {value} at step {step + 1}, with learning rate {self._learning_rate(step):g}; "
-            f"the last good checkpoint is kept in {self.folder.checkpoints}. Try a lower --learning-rate"
+            f"{kept}. Try a lower --learning-rate"
         )
 
     def _save_epoch(self, metrics: list[dict[str, Any]]) -> None:

@@ -41,12 +41,19 @@ def run_command(command: click.Command, name: str, arguments: Sequence[str] | No
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = command.main(args=arguments, prog_name=name, standalone_mode=False)
+        # Not command.main(): it prints an empty line on interruption, and leaves by itself on a closed pipe.
+        with command.make_context(name, list(sys.argv[1:] if arguments is None else arguments)) as context:
+            code = command.invoke(context)
         sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        code = end.exit_code
     except click.UsageError as error:
         # A group names its subcommand; the bare exception would print its usage over several lines.
         where = error.ctx.command_path if error.ctx else name
-        _say(name, f"{error.format_message()} (see {where} --help)")
+        if type(error).__name__ == "NoArgsIsHelpError":  # click has it from 8.2 on
+            error.show()
+        else:
+            _say(name, f"{error.format_message()} (see {where} --help)")
         code = USAGE
     except click.ClickException as error:
         _say(name, error.format_message())
@@ -66,9 +73,7 @@ def run_command(command: click.Command, name: str, arguments: Sequence[str] | No
         _say(name, f"not enough memory ({error}); ask for less at a time")
         code = ENVIRONMENT
     except BrokenPipeError:
-        # Whoever read our output has gone; Python must not try to flush into it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = _CLOSED_PIPE
+        code = _CLOSED_PIPE  # whoever read our output has gone
     except OSError as error:
         _debug()
         _say(name, f"{error.filename or 'input or output'}: {error.strerror or error}")
@@ -81,7 +86,16 @@ def run_command(command: click.Command, name: str, arguments: Sequence[str] | No
         _debug()
         _say(name, f"unforeseen {type(error).__name__}: {error}. VAE_EDGE_DEBUG=1 shows where")
         code = UNFORESEEN
+    _give_up_stdout_that_fails()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _give_up_stdout_that_fails() -> None:
+    """Leave nothing in its buffer that Python would fail to write at exit, with words and a code of its own."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(name: str, message: str) -> None:

@@ -29,11 +29,15 @@ def read_images(paths: Sequence[Path], model: Model, limit: int | None = None) -
         Pictures (N, H, W[, C]) uint8, or what the array holds: the model checks it.
     """
     if len(paths) == 1 and paths[0].suffix == ".npy":
-        return read_npy(paths[0])[:limit]
+        return _first(read_npy(paths[0]), limit)
     if len(paths) == 1 and paths[0].suffix == ".npz":
-        return read_npz(paths[0], "images")["images"][:limit]
+        return _first(read_npz(paths[0], "images")["images"], limit)
     channels, height, width = model.card.image_shape
     return load_pictures(list_pictures(paths)[:limit], height, width, channels)
+
+
+def _first(array: npt.NDArray[Any], limit: int | None) -> npt.NDArray[Any]:
+    return array[:limit] if array.ndim else array  # the model refuses one without axes
 
 
 def read_latents(path: Path) -> npt.NDArray[Any]:

@@ -24,15 +24,16 @@ def files(folder: Path = Path()) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
 
 
-def refused(vae_run: Any, line: list[Any], code: int, message: str) -> None:
+def refused(vae_run: Any, line: list[Any], code: int, message: str) -> str:
     before = files()
     done = vae_run(*line)
     assert (done.code, done.out) == (code, b""), done.err
     assert done.err.startswith("vae-run: error: ")
     assert done.err.count("\n") == 1
     assert message in done.err
-    assert "Traceback" not in done.err
     assert files() == before
+    said: str = done.err
+    return said
 
 
 def commands(text: str, bundle: Path) -> list[str]:
@@ -81,9 +82,8 @@ USAGE = [
 
 @pytest.mark.parametrize(("line", "message", "see"), USAGE, ids=[line for line, _, _ in USAGE])
 def test_wrong_usage_leaves_with_2(vae_run: Any, gray_bundle: Path, line: str, message: str, see: str) -> None:
-    refused(vae_run, commands(line, gray_bundle), 2, message)
-    done = vae_run(*commands(line, gray_bundle))
-    assert f"(see {see or 'vae-run'}" in done.err
+    said = refused(vae_run, commands(line, gray_bundle), 2, message)
+    assert f"(see {see or 'vae-run'}" in said
 
 
 ARRAYS: dict[str, tuple[Callable[[], Any], str]] = {
@@ -135,7 +135,7 @@ def write_inputs() -> None:
     for index in range(3):
         Path(f"many/{index}.png").write_bytes(data if index != 1 else data[: len(data) // 2])
     for name, content in {
-        "cut.png": data[:60],
+        "cut.png": data[:50],
         "zero.png": b"",
         "text.png": b"hello",
         "eps.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n",
@@ -175,7 +175,7 @@ INPUTS = [
     ("encode pipe.png", "pipe.png: expected a picture file; not a file"),
     ("encode pipe.npy", "pipe.npy: expected a regular file"),
     ("encode whole.png gone.png", "gone.png: expected a picture file"),
-    ("encode gone.npy", "gone.npy: cannot be read (No such file"),
+    ("encode gone.npy", "gone.npy: cannot be read ("),
     ("encode text.npy", "text.npy: not a complete .npy"),
     ("encode zero.npy", "zero.npy: not a complete .npy"),
     ("encode zip.npy", "zip.npy: is a zip archive; expected one .npy array (name it .npz)"),
@@ -277,11 +277,10 @@ def test_a_provider_that_is_not_here_leaves_with_4_and_nothing_runs_elsewhere(
     vae_run: Any, gray_bundle: Path, command: str
 ) -> None:
     np.save("in.npy", np.zeros((1, 8, 12), np.uint8))
-    refused(
+    said = refused(
         vae_run,
         [*command.split(), "--provider", "cuda", "--model", gray_bundle],
         4,
         "provider 'cuda' is not in the installed onnxruntime",
     )
-    done = vae_run(*command.split(), "--provider", "cuda", "--model", gray_bundle)
-    assert "pip uninstall -y onnxruntime && pip install 'vae-edge[gpu]'" in done.err
+    assert "pip uninstall -y onnxruntime && pip install 'vae-edge[gpu]'" in said

@@ -125,9 +125,8 @@ def test_every_command_explains_itself(vae_run: Any, command: str) -> None:
 
 def test_without_a_command_the_help_shows(vae_run: Any) -> None:
     done = vae_run()
-    assert done.code in (0, 2)
-    assert "sample" in done.out.decode() + done.err
-    assert "Traceback" not in done.err
+    assert done.code in (0, 2)  # older versions of click leave with 0
+    assert "Usage: vae-run [OPTIONS] COMMAND [ARGS]...\n" in done.out.decode() + done.err
 
 
 def test_a_reader_that_left_is_no_reason_for_a_traceback(gray_bundle: Path) -> None:

@@ -57,7 +57,7 @@ def test_what_exists_is_kept_unless_it_may_be_overwritten(
     assert contents(path) == before
     assert vae_run(*command, "--model", gray_bundle, "-o", name, "--overwrite").code == 0
     assert contents(path) != before
-    assert "mine" not in contents(path)
+    assert not path.is_dir() or "mine" not in contents(path)
     assert sorted(os.listdir()) == sorted(["in.npy", "latents-in.npy", name])  # noqa: PTH208
 
 
@@ -155,7 +155,7 @@ def test_a_full_disk_leaves_with_4_and_the_old_output(gray_bundle: Path, name: s
 
 
 def test_too_much_at_once_leaves_with_4(gray_bundle: Path) -> None:
-    most = 2 << 30
+    most = 1 << 30  # bytes; the noise alone would be more
     with start(
         "sample", "-n", 100_000_000, "--float", "--model", gray_bundle, "-o", "a.npy",
         stdout=subprocess.PIPE,

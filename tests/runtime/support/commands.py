@@ -24,12 +24,13 @@ MAIN = "from vae_runtime.cli import main; main()"
 LIMIT = 60  # seconds
 
 SERVER = """
-import json, os, signal, sys
+import gc, json, os, signal, sys
 import numpy, PIL.Image, PIL.PngImagePlugin
 import vae_runtime.cli.inputs, vae_runtime.cli.outputs, vae_runtime.cli.self_test, vae_runtime.cli.sheets
 from vae_runtime.cli import main
 from vae_runtime.installation import import_onnxruntime
 import_onnxruntime()
+gc.freeze()  # a child that looks at these objects would copy their pages
 for line in sys.stdin:
     call = json.loads(line)
     child = os.fork()
