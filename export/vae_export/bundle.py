@@ -84,7 +84,7 @@ def export_bundle(
     """
     require_supported(settings.opset)
     say = progress or (lambda _: None)
-    with atomic_folder(output, overwrite=overwrite) as beside:
+    with atomic_folder(output, overwrite=overwrite, ours=_is_bundle) as beside:
         say(f"tracing encoder and decoder to opset {settings.opset}")
         graphs = build_graphs(source.model, settings.opset)
         draft = _card(source, settings)
@@ -112,6 +112,10 @@ def export_bundle(
     return Report(output, card, differences, sizes, names)
 
 
+def _is_bundle(folder: Path) -> bool:
+    return (folder / SUMS).is_file()
+
+
 def _card(source: Source, settings: Settings) -> Card:
     config = source.model.config
     return Card(
@@ -130,12 +134,16 @@ def _card(source: Source, settings: Settings) -> Card:
 
 
 def _quality(source: Source, images: ImageSet, files: dict[str, bytes]) -> dict[str, float]:
-    """Measure on the images that were held out of training; of weights alone nobody knows which those are."""
-    if source.config is None:
-        return {}
-    _, held_out = split(images, source.config.data.validation, source.config.training.seed)
     with Model(Bundle("the new bundle", files), provider="cpu") as model:
-        return measure_quality(source, model, _pictures(images)[held_out])
+        return measure_quality(source, model, _held_out(source, images))
+
+
+def _held_out(source: Source, images: ImageSet) -> npt.NDArray[np.uint8]:
+    """Return the images that were held out of training, as far as it is known which those are."""
+    if source.config is None or source.data_fingerprint != images.fingerprint():
+        return _pictures(images)[:0]
+    _, held_out = split(images, source.config.data.validation, source.config.training.seed)
+    return _pictures(images)[held_out]
 
 
 def _pictures(images: ImageSet) -> npt.NDArray[np.uint8]:
@@ -155,9 +163,16 @@ def _recipe(source: Source, settings: Settings) -> str:
     return (
         "# To make this bundle again:\n"
         "#   vae-train --config recipe.toml -o run\n"
-        f"#   vae-export run --opset {settings.opset} --name {_one_word(settings.name)} -o bundle\n\n"
+        f"#   vae-export run {' '.join(_options(settings))} -o bundle\n\n"
         f"{_published(source.config).to_toml()}"
     )
+
+
+def _options(settings: Settings) -> list[str]:
+    """Return the settings that end up on the card as options of `vae-export`."""
+    chosen = {"--opset": str(settings.opset), "--name": settings.name}
+    chosen |= {"--license": settings.license, "--data-note": settings.data}
+    return [f"{option} {_one_word(value)}" for option, value in chosen.items() if value]
 
 
 def _one_word(name: str) -> str:

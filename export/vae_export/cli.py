@@ -135,7 +135,11 @@ def vae_export(
 
 
 def _beside(source: Path) -> Path:
-    return source / "bundle" if source.is_dir() else source.with_name(f"{source.stem}-bundle")
+    if source.is_file():
+        return source.with_name(f"{source.stem}-bundle")
+    # A checkpoint is one of several that training deletes as it goes on: the bundle belongs to the run.
+    is_checkpoint = source.absolute().parent.name == "checkpoints"
+    return (source.absolute().parents[1] if is_checkpoint else source) / "bundle"
 
 
 def _say(console: Console, status: object, step: str) -> None:

@@ -44,6 +44,8 @@ class Source:
     """None for weights alone: nothing says how they were trained."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """The last row of the run's metrics."""
+    data_fingerprint: str = ""
+    """Of the images that it was trained on; empty where nobody knows."""
 
 
 def load_source(path: Path, *, image_size: tuple[int, int] | None = None, fc_relu: bool = False) -> Source:
@@ -123,6 +125,7 @@ def _from_checkpoint(checkpoint: Checkpoint, folder: RunFolder) -> Source:
         name=folder.path.absolute().name,
         config=checkpoint.config,
         metrics=rows[-1] if rows else {},
+        data_fingerprint=checkpoint.data_fingerprint,
     )
 
 

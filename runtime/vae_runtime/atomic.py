@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vae_runtime.errors import EnvironmentProblem, InputError, OutputExistsError
@@ -67,10 +67,18 @@ def atomic_file(target: Path, *, overwrite: bool = True) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(
+    target: Path, *, overwrite: bool = False, ours: Callable[[Path], bool] = lambda _: True
+) -> Iterator[Path]:
     """Give an empty temporary folder; when the block ends without an error, it becomes `target`.
 
     A folder that is being replaced is moved aside first and deleted last.
+
+    Args:
+        target: the folder.
+        overwrite: replace one that exists.
+        ours: tells whether a folder that exists is one of those that are written here, so that a slip of
+            the hand does not delete somebody's photographs. An empty folder may always be replaced.
 
     Raises:
         OutputExistsError: `target` exists and `overwrite` is false, or it is not a folder.
@@ -83,6 +91,10 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     with _disk_errors_explained(target):
         if target.exists() and not target.is_dir():
             raise OutputExistsError(f"{target} is a file; expected the name of a folder to write")
+        if target.exists() and any(target.iterdir()) and not ours(target):
+            raise OutputExistsError(
+                f"{target} holds other things than what is written here; it is not replaced, even with --overwrite"
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         # A killed process of the same number, as in a restarted container, may have left one.
         shutil.rmtree(temporary, ignore_errors=True)

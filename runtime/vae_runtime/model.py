@@ -154,7 +154,9 @@ class Model:
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
             raise InputError(f"n is {n!r}; expected a whole number of at least 0")
         if not 0.0 <= temperature <= _HOTTEST:
-            raise InputError(f"temperature is {temperature!r}; expected a number of at least 0, at most {_HOTTEST:g}")
+            raise InputError(
+                f"temperature is {temperature!r}; expected a number of at least 0, at most {_HOTTEST:g}"
+            )
         drawn = noise(int(n), self.card.latent_size, seed)
         drawn *= np.float32(temperature)
         if "prior" not in self._graphs:

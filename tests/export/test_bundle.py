@@ -261,14 +261,31 @@ def test_a_folder_that_is_there_is_replaced_only_where_that_is_wished(
 ) -> None:
     path = tmp_path / "bundle"
     path.mkdir()
-    (path / "thesis.txt").touch()
+    (path / "SHA256SUMS").touch()
     with pytest.raises(OutputExistsError, match="give --overwrite"):
         export_bundle(source, make_images(), path, SETTINGS)
-    assert [file.name for file in path.iterdir()] == ["thesis.txt"]
+    assert [file.name for file in path.iterdir()] == ["SHA256SUMS"]
     export_bundle(source, make_images(), path, SETTINGS, overwrite=True)
-    assert "thesis.txt" not in files(path)
     assert len(files(path)) == 6
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_no_bundle_is_never_replaced(
+    source: Source, make_images: Callable[..., ImageSet], tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(OutputExistsError, match="holds other things than what is written here"):
+        export_bundle(source, make_images(), tmp_path, SETTINGS, overwrite=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_quality_is_not_measured_on_other_images_than_those_of_the_training(
+    source: Source, make_images: Callable[..., ImageSet], tmp_path: Path
+) -> None:
+    others = make_images(47)
+    report = export_bundle(source, others, tmp_path / "bundle", SETTINGS)
+    assert "validation_psnr_db" not in report.card.quality
+    assert "validation_loss" in report.card.quality
 
 
 def test_an_opset_that_cannot_be_written_is_refused_before_any_work(

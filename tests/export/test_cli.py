@@ -142,6 +142,7 @@ def test_an_opset_that_cannot_be_written_lists_those_that_can(folder: Path, vae_
         (["run", "--data", "nowhere.npy"], 3, "nowhere.npy"),
         (["torn"], 3, "SHA-256 differs"),
         (["run", "-o", "used"], 3, "used exists already; give --overwrite"),
+        (["run", "-o", "home", "--overwrite"], 3, "home holds other things than what is written here"),
         (["run", "-o", "w.pth", "--overwrite"], 3, "w.pth is a file"),
         (["run", "--provider", "tensorrt", "-o", "out"], 4, "provider 'tensorrt'"),
         (["run", "--image-tolerance", "1e-30", "-o", "out"], 5, "Nothing was written"),
@@ -161,8 +162,10 @@ def test_every_error_is_one_line_and_nothing_is_written(
     (folder / "text.pth").write_text("Hello, these are my weights.\n")
     (folder / "model.onnx").write_bytes(b"x")
     (folder / "empty").mkdir()
+    (folder / "home").mkdir()
+    (folder / "home/thesis.txt").touch()
     (folder / "used").mkdir()
-    (folder / "used/thesis.txt").touch()
+    (folder / "used/SHA256SUMS").touch()
     shutil.copytree("run", "torn")
     for path in folder.glob("torn/checkpoints/*/model.safetensors"):
         path.write_bytes(b"torn")
@@ -180,10 +183,10 @@ def test_every_error_is_one_line_and_nothing_is_written(
 
 
 def test_a_folder_that_is_there_is_replaced_where_that_is_wished(folder: Path, vae_export_here: Here) -> None:
-    (folder / "used").mkdir()
-    (folder / "used/thesis.txt").touch()
+    assert vae_export_here("run", "-o", "used", "-q").code == 0
+    (folder / "used/left-over.txt").touch()
     assert vae_export_here("run", "-o", "used", "--overwrite", "-q").code == 0
-    assert not (folder / "used/thesis.txt").exists()
+    assert not (folder / "used/left-over.txt").exists()
     assert (folder / "used/SHA256SUMS").is_file()
 
 

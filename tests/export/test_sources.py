@@ -61,7 +61,7 @@ def test_a_read_model_computes_what_the_classic_code_computes(tmp_path: Path, pl
     [
         ({"channels": 3}, ModelConfig(8, 8, 3, (3, 5), 2)),
         ({"height": 32, "width": 32, "filters": (2, 7), "latents": 11}, ModelConfig(32, 32, 1, (2, 7), 11)),
-        ({"height": 4, "width": 4, "filters": (1, 1), "latents": 1}, ModelConfig(4, 4, 1, (1, 1), 1)),
+        ({"height": 8, "width": 8, "filters": (1, 1), "latents": 1}, ModelConfig(8, 8, 1, (1, 1), 1)),
     ],
 )
 def test_sizes_are_read_off_the_shapes(

@@ -21,7 +21,7 @@ from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
 from vae_training.data import ImageSet, split
 from vae_training.errors import CheckpointError, DivergedError
 from vae_training.interruption import Interrupted
-from vae_training.loop import Trainer, fingerprint, fit_model_to_images
+from vae_training.loop import Trainer, fit_model_to_images
 from vae_training.progress import Observer
 from vae_training.run_folder import RunFolder
 
@@ -397,7 +397,16 @@ def test_the_models_shape_follows_the_images(bars: Images) -> None:
 
 def test_the_fingerprint_tells_images_apart(bars: Images) -> None:
     prints = [
-        fingerprint(images) for images in (bars(), bars(seed=1), bars(47), bars(48, 8, 12), bars(48, 12, 8))
+        images.fingerprint()
+        for images in (
+            bars(),
+            bars(seed=1),
+            bars(47),
+            bars(48, 8, 12),
+            bars(48, 12, 8),
+            dataclasses.replace(bars(), groups=np.arange(48)),
+            dataclasses.replace(bars(), groups=np.zeros(48, np.int64)),
+        )
     ]
     assert len(set(prints)) == len(prints)
-    assert fingerprint(bars()) == prints[0]
+    assert bars().fingerprint() == prints[0]

@@ -68,7 +68,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("height", "width"):
             size = getattr(self, name)
-            _require(size >= 4 and size % 4 == 0, f"model.{name}", size, "a multiple of 4, at least 4")
+            _require(size >= 8 and size % 4 == 0, f"model.{name}", size, "a multiple of 4, at least 8")
         _require(self.channels in (1, 3), "model.channels", self.channels, "1 or 3")
         _require(
             len(self.filters) == 2 and min(self.filters) >= 1,

@@ -54,11 +54,15 @@ class RunFolder:
 
     def refuse_used(self) -> None:
         """Raise `ConfigError` where there is something in the folder already."""
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and (not self.path.is_dir() or self._holds_more_than_settings()):
             raise ConfigError(
                 f"{self.path} exists and is not empty; give another folder with -o, "
                 f"or go on with that run: vae-train --resume {shlex.quote(str(self.path))}"
             )
+
+    def _holds_more_than_settings(self) -> bool:
+        """Tell whether a run has got as far as its first checkpoint here; one that has not can be begun anew."""
+        return any(path.name != CONFIG for path in self.path.iterdir())
 
     def write_config(self, config: Config) -> None:
         """Write the settings."""

@@ -48,12 +48,7 @@ def run_command(command: click.Command, name: str, arguments: Sequence[str] | No
     except click.exceptions.Exit as end:
         code = end.exit_code
     except click.UsageError as error:
-        # A group names its subcommand; the bare exception would print its usage over several lines.
-        where = error.ctx.command_path if error.ctx else name
-        if type(error).__name__ == "NoArgsIsHelpError":  # click has it from 8.2 on
-            error.show()
-        else:
-            _say(name, f"{error.format_message()} (see {where} --help)")
+        _explain_usage(name, error)
         code = USAGE
     except click.ClickException as error:
         _say(name, error.format_message())
@@ -72,16 +67,9 @@ def run_command(command: click.Command, name: str, arguments: Sequence[str] | No
         _debug()
         _say(name, f"not enough memory ({error}); ask for less at a time")
         code = ENVIRONMENT
-    except BrokenPipeError:
-        code = _CLOSED_PIPE  # whoever read our output has gone
     except OSError as error:
         _debug()
-        _say(name, f"{error.filename or 'input or output'}: {error.strerror or error}")
-        code = (
-            ENVIRONMENT
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-            else UNFORESEEN
-        )
+        code = _failed_input_or_output(name, error)
     except Exception as error:  # noqa: BLE001 - the last resort of a process
         _debug()
         _say(name, f"unforeseen {type(error).__name__}: {error}. VAE_EDGE_DEBUG=1 shows where")
@@ -105,6 +93,23 @@ def _say(name: str, message: str) -> None:
 def _debug() -> None:
     if os.environ.get("VAE_EDGE_DEBUG") == "1":
         traceback.print_exc()
+
+
+def _explain_usage(name: str, error: click.UsageError) -> None:
+    # A group names its subcommand; the bare exception would print its usage over several lines.
+    where = error.ctx.command_path if error.ctx else name
+    if type(error).__name__ == "NoArgsIsHelpError":  # click has it from 8.2 on
+        error.show()
+    else:
+        _say(name, f"{error.format_message()} (see {where} --help)")
+
+
+def _failed_input_or_output(name: str, error: OSError) -> int:
+    if isinstance(error, BrokenPipeError):
+        return _CLOSED_PIPE  # whoever read our output has gone
+    _say(name, f"{error.filename or 'input or output'}: {error.strerror or error}")
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+    return ENVIRONMENT if full else UNFORESEEN
 
 
 def _missing_module(name: str, error: ModuleNotFoundError) -> int:

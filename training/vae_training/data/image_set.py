@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 Pictures = npt.NDArray[np.uint8]
 Size = tuple[int, int]
 Progress = Callable[[int, int], None]
+
+_HASHED_AT_ONCE = 1024  # images; those of a memory-mapped file are read and let go again
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,15 @@ class ImageSet:
     groups: npt.NDArray[np.int64] | None
     name: str
     source: str
+
+    def fingerprint(self) -> str:
+        """Return a hash of the images and their groups: the same for the same data set, and for no other."""
+        digest = hashlib.sha256(repr(self.images.shape).encode())
+        for start in range(0, len(self.images), _HASHED_AT_ONCE):
+            digest.update(self.images[start : start + _HASHED_AT_ONCE].tobytes())
+        if self.groups is not None:
+            digest.update(self.groups.tobytes())
+        return digest.hexdigest()
 
 
 def short_name(path: Path) -> str:
