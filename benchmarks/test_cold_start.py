@@ -16,7 +16,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 if TYPE_CHECKING:
     from conftest import Classic, Record
 
-_TURNS = 7
+_TURNS = 5
 _VAE_RUN = "import sys; from vae_runtime.cli.main import main; sys.exit(main())"
 """What the command `vae-run` is; written out so that it is the one of this checkout."""
 

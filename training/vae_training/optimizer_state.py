@@ -40,6 +40,8 @@ def optimizer_from_tensors(
                 raise CheckpointError(
                     f"{source}: no fitting optimizer state {slot!r} for {name}; it cannot be resumed"
                 )
-            state[index][slot] = tensor
+            # In the parameter's own memory order, which a file does not keep: Adam's fused kernel walks through
+            # all of them in step.
+            state[index][slot] = tensor if slot == "step" else torch.empty_like(parameter).copy_(tensor)
     # Through load_state_dict, which takes each tensor to where its parameter is.
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
