@@ -22,8 +22,8 @@ from vae_runtime.atomic import atomic_folder
 from vae_runtime.bundle import SUMS, Bundle
 from vae_runtime.card import Card, Likelihood
 from vae_runtime.cli.pictures import enlarge, save_png
-from vae_runtime.grid import grid
 from vae_runtime.model import Model, load
+from vae_runtime.tiling import grid
 from vae_training.config import Config
 from vae_training.data import ImageSet, split
 

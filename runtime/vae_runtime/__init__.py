@@ -8,8 +8,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from vae_runtime._version import __version__
@@ -24,8 +22,8 @@ if TYPE_CHECKING:
     from vae_runtime.errors import InputError as InputError
     from vae_runtime.errors import NonFiniteError as NonFiniteError
     from vae_runtime.errors import ProviderError as ProviderError
+    from vae_runtime.errors import UnsafeBundleError as UnsafeBundleError
     from vae_runtime.errors import VaeError as VaeError
-    from vae_runtime.grid import grid as grid
     from vae_runtime.images import to_float as to_float
     from vae_runtime.images import to_uint8 as to_uint8
     from vae_runtime.latent import latent_path as latent_path
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
     from vae_runtime.model import Posterior as Posterior
     from vae_runtime.model import load as load
     from vae_runtime.providers import available_providers as available_providers
+    from vae_runtime.tiling import grid as grid
 
 # Imported when first asked for, so that a command's --help does not wait for numpy.
 _HOME = {
@@ -44,7 +43,7 @@ _HOME = {
     "Posterior": "model",
     "Card": "card",
     "Likelihood": "card",
-    "grid": "grid",
+    "grid": "tiling",
     "to_float": "images",
     "to_uint8": "images",
     "noise": "latent",
@@ -56,6 +55,7 @@ _HOME = {
     "VaeError": "errors",
     "InputError": "errors",
     "BundleError": "errors",
+    "UnsafeBundleError": "errors",
     "EnvironmentProblem": "errors",
     "ProviderError": "errors",
     "ClosedError": "errors",
@@ -71,18 +71,6 @@ def __getattr__(name: str) -> object:
     value: object = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value
-
-
-class _Package(ModuleType):
-    """This package: where a submodule bears the name of what it holds (grid), the name means the function."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        # Importing a submodule sets its name on the package, whoever imports it.
-        if not (isinstance(value, ModuleType) and name in _HOME):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:

@@ -76,7 +76,7 @@ class Card:
         """
         record = _parse(text, source)
         version = record.get("format_version")
-        if version != FORMAT_VERSION:
+        if version != FORMAT_VERSION or isinstance(version, bool):
             raise BundleError(
                 f"{source}: card of format version {version!r}; this vae-edge knows version {FORMAT_VERSION}. "
                 "A newer vae-edge may read it: pip install --upgrade vae-edge"

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from vae_runtime.bundle import Bundle, read_bundle
 from vae_runtime.card import Card
 from vae_runtime.chunks import CHUNK, GPU_CHUNK, for_each_chunk
-from vae_runtime.errors import BundleError, InputError, NonFiniteError
+from vae_runtime.errors import BundleError, ClosedError, InputError, NonFiniteError
 from vae_runtime.images import Images, Pictures, as_images, require_finite, to_float, to_uint8
 from vae_runtime.latent import Latents, latent_path, noise
 from vae_runtime.session import Graph
@@ -69,6 +69,7 @@ class Model:
         self._provider = provider
         self._threads = threads
         self._thread_count = thread_count(threads)
+        self._closed = False
         self._graphs = {
             role: Graph(role, data, source=bundle.source, provider=provider)
             for role, data in bundle.graphs.items()
@@ -197,6 +198,7 @@ class Model:
 
     def close(self) -> None:
         """Release the sessions. Later calls raise `ClosedError`; calls under way in other threads end."""
+        self._closed = True
         for graph in self._graphs.values():
             graph.close()
 
@@ -230,6 +232,8 @@ class Model:
         return outputs
 
     def _in_chunks(self, total: int, work: Callable[[slice], None]) -> None:
+        if self._closed:  # an empty request would not notice
+            raise ClosedError(f"{self._bundle.source}: the model is closed; load it again")
         on_cpu = self.providers == ("cpu",)
         chunk, threads = (CHUNK, self._thread_count) if on_cpu else (GPU_CHUNK, 1)
         for_each_chunk(total, work, chunk=chunk, threads=threads)

@@ -12,6 +12,7 @@ from vae_runtime.card import METADATA_KEY, Card
 from vae_runtime.errors import BundleError, ClosedError, EnvironmentProblem, ProviderError, one_line
 from vae_runtime.installation import import_onnxruntime
 from vae_runtime.providers import CPU, ONNXRUNTIME_NAMES, candidates, refuse_unopened
+from vae_runtime.scan import scan
 
 _log = logging.getLogger(__name__)
 
@@ -43,10 +44,12 @@ class Graph:
 
         Raises:
             BundleError: not an ONNX graph of this role.
+            UnsafeBundleError: something in it that a bundle's graph may not hold.
             ProviderError: a provider named explicitly did not open.
         """
         self.role = role
         self.source = f"{source}/{role}.onnx"
+        scan(data, self.source)  # before onnxruntime, whose older versions read files that a graph names
         self._session, self.provider = _open(data, self.source, provider)
         self.card = _read_card(self._session, role, self.source)
         _check_signature(self._session, self.card, self.source)

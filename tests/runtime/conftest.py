@@ -16,7 +16,7 @@ from vae_runtime.bundle import shipped_models
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
-from commands import CommandServer  # noqa: E402 - found by the line above
+from commands import CommandServer
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
@@ -82,7 +83,10 @@ BAD: dict[str, tuple[bytes, str]] = {
     "text array": (npy(np.array(["a", "b"])), "data type <U1"),
     "bytes array": (npy(np.array([b"a", b"b"])), r"data type \|S1"),
     "records": (npy(np.zeros(2, [("a", "<f4"), ("b", "<i4")])), "data type"),
-    "records that hold objects": (npy(np.zeros(2, [("a", object)]), pickled=True), "object arrays are refused"),
+    "records that hold objects": (
+        npy(np.zeros(2, [("a", object)]), pickled=True),
+        "object arrays are refused",
+    ),
     "nothing": (npy(np.zeros(2, "V4")), r"data type \|V4"),
 }
 
@@ -139,7 +143,7 @@ def test_any_piece_of_an_npy_is_refused(tmp_path: Path) -> None:
     whole = npy(SIX)
     for length in range(len(whole)):
         (tmp_path / "a.npy").write_bytes(whole[:length])
-        with pytest.raises(InputError, match="not a complete .npy"):
+        with pytest.raises(InputError, match=r"not a complete \.npy"):
             read_npy(tmp_path / "a.npy")
 
 
@@ -151,10 +155,8 @@ def test_a_flipped_bit_is_read_or_refused_and_nothing_else(
     data[place] ^= 1 << bit
     path = tmp_path_factory.getbasetemp() / "flipped.npy"
     path.write_bytes(data)
-    try:
-        assert read_npy(path).size <= 24
-    except InputError:
-        pass
+    with contextlib.suppress(InputError):
+        assert read_npy(path).nbytes == SIX.nbytes
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

@@ -38,7 +38,9 @@ def write_folder(target: Path, text: str, *, overwrite: bool, fail: BaseExceptio
 
 def contents(target: Path) -> Any:
     if target.is_dir():
-        return {str(path.relative_to(target)): path.read_text() for path in target.rglob("*") if path.is_file()}
+        return {
+            str(path.relative_to(target)): path.read_text() for path in target.rglob("*") if path.is_file()
+        }
     return target.read_text()
 
 
@@ -111,7 +113,10 @@ def test_while_it_is_written_the_old_file_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("writer", "message"),
-    [(atomic_file, "is a folder; expected the name of a file"), (atomic_folder, "is a file; expected the name of a f")],
+    [
+        (atomic_file, "is a folder; expected the name of a file"),
+        (atomic_folder, "is a file; expected the name of a f"),
+    ],
 )
 def test_a_file_does_not_replace_a_folder_nor_a_folder_a_file(
     tmp_path: Path, writer: Callable[..., AbstractContextManager[Path]], message: str
@@ -121,6 +126,20 @@ def test_a_file_does_not_replace_a_folder_nor_a_folder_a_file(
     with pytest.raises(OutputExistsError, match=message), writer(target, overwrite=True):
         pass
     assert target.exists()
+
+
+def test_a_folder_that_is_not_one_of_ours_is_not_replaced(tmp_path: Path) -> None:
+    write_folder(tmp_path / "out", "old", overwrite=False)
+    with (
+        pytest.raises(OutputExistsError, match="out holds other things than what is written here"),
+        atomic_folder(tmp_path / "out", overwrite=True, ours=lambda folder: (folder / "mark").exists()),
+    ):
+        pass
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["inner"]
+    (tmp_path / "out" / "mark").touch()
+    with atomic_folder(tmp_path / "out", overwrite=True, ours=lambda folder: (folder / "mark").exists()):
+        pass
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_link_to_nothing_counts_as_existing(tmp_path: Path) -> None:
@@ -141,7 +160,7 @@ def test_a_parent_that_is_a_file_is_named(tmp_path: Path, write: Write, new: Any
 @both
 @pytest.mark.skipif(not Path("/sys/kernel").exists(), reason="needs a folder nobody can write to")
 def test_a_place_that_cannot_be_written_to_is_a_problem_of_the_environment(write: Write, new: Any) -> None:
-    with pytest.raises(EnvironmentProblem, match="cannot write /sys/kernel/out: .*(denied|read-only)"):
+    with pytest.raises(EnvironmentProblem, match=r"cannot write /sys/kernel/out: .*(denied|read-only)"):
         write(Path("/sys/kernel/out"), "new", overwrite=False)
 
 

@@ -79,7 +79,9 @@ def test_shipped_models_are_folders_with_sums(shipped: Path) -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_names_there_are(shipped: Path) -> None:
-    with pytest.raises(BundleError, match=r"two: no such bundle; expected a bundle's folder or a shipped .*\(one\)"):
+    with pytest.raises(
+        BundleError, match=r"two: no such bundle; expected a bundle's folder or a shipped .*\(one\)"
+    ):
         read_bundle("two")
 
 
@@ -100,7 +102,10 @@ def test_what_is_no_bundle_is_refused_with_what_to_give(tmp_path: Path, gray_bun
     for path, message in (
         (tmp_path / "gone", "no such bundle"),
         (tmp_path / "b.zip", "is a zip archive; unpack it first and give the folder"),
-        (tmp_path / "b" / "decoder.onnx", rf"is a file; expected a bundle's folder; give its folder: .*{os.sep}b$"),
+        (
+            tmp_path / "b" / "decoder.onnx",
+            rf"is a file; expected a bundle's folder; give its folder: .*{os.sep}b$",
+        ),
         (Path(__file__), "is a file; expected a bundle's folder$"),
         (tmp_path / "empty", "not a bundle: it holds no SHA256SUMS; expected a folder that vae-export wrote"),
         (tmp_path / ("x" * 300), "no such bundle"),
@@ -113,7 +118,9 @@ def test_what_is_no_bundle_is_refused_with_what_to_give(tmp_path: Path, gray_bun
 @pytest.mark.parametrize("role", ["encoder", "decoder"])
 def test_a_graph_that_is_missing_is_named(tmp_path: Path, gray_bundle: Path, role: str) -> None:
     copy_bundle(gray_bundle, tmp_path / "listed", {f"{role}.onnx": None}, sums=False)
-    with pytest.raises(BundleError, match=rf"{role}\.onnx: cannot be read \(No such file.*; SHA256SUMS lists it"):
+    with pytest.raises(
+        BundleError, match=rf"{role}\.onnx: cannot be read \(No such file.*; SHA256SUMS lists it"
+    ):
         read_bundle(tmp_path / "listed")
     copy_bundle(gray_bundle, tmp_path / "unlisted", {f"{role}.onnx": None})
     with pytest.raises(BundleError, match=rf"SHA256SUMS: does not list {role}\.onnx"):
@@ -128,14 +135,18 @@ def test_a_flipped_bit_anywhere_is_refused(
     data[int(where * (len(data) - 1))] ^= 1 << bit
     target = tmp_path_factory.mktemp("flipped") / "b"
     copy_bundle(gray_bundle, target, {f"{role}.onnx": bytes(data)}, sums=False)
-    with pytest.raises(BundleError, match=rf"{role}\.onnx: SHA-256 differs: .*SHA256SUMS says .*copy or export"):
+    with pytest.raises(
+        BundleError, match=rf"{role}\.onnx: SHA-256 differs: .*SHA256SUMS says .*copy or export"
+    ):
         read_bundle(target)
 
 
 def test_a_graph_cut_short_or_empty_is_refused_with_its_length(tmp_path: Path, gray_bundle: Path) -> None:
     whole = (gray_bundle / "decoder.onnx").read_bytes()
     for length in (0, len(whole) - 1):
-        target = copy_bundle(gray_bundle, tmp_path / str(length), {"decoder.onnx": whole[:length]}, sums=False)
+        target = copy_bundle(
+            gray_bundle, tmp_path / str(length), {"decoder.onnx": whole[:length]}, sums=False
+        )
         with pytest.raises(BundleError, match=f"SHA-256 differs: .* of {length} bytes"):
             read_bundle(target)
 
@@ -188,7 +199,9 @@ def test_bad_sums_are_refused(tmp_path: Path, gray_bundle: Path, text: bytes, me
         read_bundle(target)
 
 
-def test_binary_marks_and_carriage_returns_of_other_tools_are_taken(tmp_path: Path, gray_bundle: Path) -> None:
+def test_binary_marks_and_carriage_returns_of_other_tools_are_taken(
+    tmp_path: Path, gray_bundle: Path
+) -> None:
     text = (gray_bundle / "SHA256SUMS").read_text().replace("  ", " *").replace("\n", "\r\n")
     target = copy_bundle(gray_bundle, tmp_path / "b", {"SHA256SUMS": text.encode()}, sums=False)
     assert read_sums(target) == read_sums(gray_bundle)
@@ -198,7 +211,7 @@ def test_binary_marks_and_carriage_returns_of_other_tools_are_taken(tmp_path: Pa
 @pytest.mark.parametrize("name", ["tiny-gray", "tiny-colour"])
 def test_sha256sum_says_the_same(assets: Path, name: str) -> None:
     finished = subprocess.run(
-        ["sha256sum", "--check", "--strict", "SHA256SUMS"],  # noqa: S607 - where it lies is the system's affair
+        ["sha256sum", "--check", "--strict", "SHA256SUMS"],
         cwd=assets / name,
         capture_output=True,
         text=True,
@@ -227,7 +240,9 @@ def test_an_encoder_of_another_export_is_refused(tmp_path: Path, gray_bundle: Pa
         vae_runtime.load(target)
 
 
-def test_an_encoder_of_other_images_is_refused(tmp_path: Path, gray_bundle: Path, colour_bundle: Path) -> None:
+def test_an_encoder_of_other_images_is_refused(
+    tmp_path: Path, gray_bundle: Path, colour_bundle: Path
+) -> None:
     target = copy_bundle(
         gray_bundle, tmp_path / "b", {"encoder.onnx": (colour_bundle / "encoder.onnx").read_bytes()}
     )

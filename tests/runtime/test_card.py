@@ -92,7 +92,11 @@ def test_what_is_no_card_of_this_format_is_refused(text: str, message: str) -> N
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        *((field, ..., f"card field '{field}' is None; expected") for field in RECORD if field != "format_version"),
+        *(
+            (field, ..., f"card field '{field}' is None; expected")
+            for field in RECORD
+            if field != "format_version"
+        ),
         ("name", 7, "'name' is 7; expected text"),
         ("role", ["decoder"], "expected text"),
         ("latent_size", "20", "'latent_size' is '20'; expected a whole number"),
@@ -109,7 +113,11 @@ def test_what_is_no_card_of_this_format_is_refused(text: str, message: str) -> N
         ("value_range", [-1, 1], r"'value_range' is \[-1, 1\]; this vae-edge knows \[0\.0, 1\.0\]"),
         ("likelihood", "bernoulli", "'likelihood' is 'bernoulli'; expected an object"),
         ("likelihood", {}, "'name' is None; expected text"),
-        ("likelihood", {"name": "gaussian", "noise_scale": "big"}, "'noise_scale' is 'big'; expected a number"),
+        (
+            "likelihood",
+            {"name": "gaussian", "noise_scale": "big"},
+            "'noise_scale' is 'big'; expected a number",
+        ),
         ("recipe", [], "'recipe' is .*; expected an object"),
         ("quality", 1.0, "'quality' is 1.0; expected an object"),
     ],

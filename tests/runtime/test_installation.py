@@ -84,7 +84,8 @@ def test_one_that_is_newer_or_calls_itself_otherwise_is_taken(
 
 
 @pytest.mark.parametrize(
-    ("other", "extra"), [("onnxruntime-gpu", "gpu"), ("onnxruntime-directml", "cpu"), ("onnxruntime-openvino", "cpu")]
+    ("other", "extra"),
+    [("onnxruntime-gpu", "gpu"), ("onnxruntime-directml", "cpu"), ("onnxruntime-openvino", "cpu")],
 )
 def test_two_wheels_are_refused_with_the_line_that_leaves_one(
     run_python: Any, wheel: Wheel, tmp_path: Path, other: str, extra: str

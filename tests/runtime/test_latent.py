@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -49,9 +50,7 @@ def rotated(a: Point, b: Point, fraction: float) -> npt.NDArray[np.float64]:
 def test_noise_of_a_seed_is_these_numbers() -> None:
     np.testing.assert_array_equal(
         noise(2, 3, seed=7),
-        np.array(
-                [[1.5219693, -1.1441058, 1.1501616], [-1.7846532, -0.77149874, 1.0191615]], np.float32
-            ),
+        np.array([[1.5219693, -1.1441058, 1.1501616], [-1.7846532, -0.77149874, 1.0191615]], np.float32),
     )
     assert noise(1, 1, seed=0).dtype == np.float32
 
@@ -128,7 +127,7 @@ def test_steps_of_a_slerp_path_turn_by_equal_angles(a: Point, b: Point) -> None:
     assume(0.1 < angle_between(a, b) < math.pi - 0.1)
     u, v = a / np.linalg.norm(a), b / np.linalg.norm(b)
     path = latent_path([u, v], 6)
-    turns = [angle_between(one, next_one) for one, next_one in zip(path, path[1:], strict=False)]
+    turns = [angle_between(one, next_one) for one, next_one in pairwise(path)]
     np.testing.assert_allclose(turns, angle_between(u, v) / 5, atol=1e-4)
 
 

@@ -98,7 +98,9 @@ def test_pictures_are_the_images_rounded(request: pytest.FixtureRequest, name: s
 
 
 @pytest.mark.parametrize("name", ["gray", "colour"])
-def test_uint8_pictures_encode_as_the_images_they_stand_for(request: pytest.FixtureRequest, name: str) -> None:
+def test_uint8_pictures_encode_as_the_images_they_stand_for(
+    request: pytest.FixtureRequest, name: str
+) -> None:
     model = request.getfixturevalue(name)
     pictures = to_uint8(images_for(model, 70))
     encoded = model.encode(pictures)
@@ -154,7 +156,9 @@ def test_whole_chunks_of_a_large_request_are_bit_equal_to_small_requests(gray: M
     latents = noise(3 * CHUNK, 3, seed=5)
     whole = gray.decode(latents)
     for start in range(0, len(latents), CHUNK):
-        np.testing.assert_array_equal(whole[start : start + CHUNK], gray.decode(latents[start : start + CHUNK]))
+        np.testing.assert_array_equal(
+            whole[start : start + CHUNK], gray.decode(latents[start : start + CHUNK])
+        )
 
 
 def test_eight_threads_on_one_model_give_bit_equal_results(gray: Model) -> None:
@@ -166,7 +170,9 @@ def test_eight_threads_on_one_model_give_bit_equal_results(gray: Model) -> None:
 
     serial = [work(seed) for seed in range(len(counts))]
     with ThreadPoolExecutor(8) as pool:
-        for (images, means), (same_images, same_means) in zip(pool.map(work, range(len(counts))), serial, strict=True):
+        for (images, means), (same_images, same_means) in zip(
+            pool.map(work, range(len(counts))), serial, strict=True
+        ):
             np.testing.assert_array_equal(images, same_images)
             np.testing.assert_array_equal(means, same_means)
 
@@ -235,7 +241,10 @@ def test_whole_numbers_of_numpy_count_too(gray: Model, n: Any) -> None:
         ({"n": 1, "temperature": -0.1}, "temperature is -0.1; expected a number of at least 0"),
         ({"n": 1, "temperature": float("nan")}, "temperature is nan; expected a number"),
         ({"n": 1, "temperature": float("inf")}, "temperature is inf; expected a number"),
-        ({"n": 1, "temperature": 1e300}, r"temperature is 1e\+300; expected a number of at least 0, at most 1e\+30"),
+        (
+            {"n": 1, "temperature": 1e300},
+            r"temperature is 1e\+300; expected a number of at least 0, at most 1e\+30",
+        ),
     ],
 )
 def test_what_cannot_be_sampled_is_refused(gray: Model, arguments: dict[str, Any], message: str) -> None:
@@ -315,7 +324,11 @@ def test_latents_that_cannot_be_decoded_are_refused(gray: Model, latents: Array,
 
 @pytest.mark.parametrize(
     ("operator", "latent", "count"),
-    [("Log", [[-1.0, 0, 0]], 96), ("Log", [[0.0, 0, 0], [1.0, 0, 0], [-1.0, 0, 0]], 192), ("Reciprocal", [[0.0, 0, 0]], 96)],
+    [
+        ("Log", [[-1.0, 0, 0]], 96),
+        ("Log", [[0.0, 0, 0], [1.0, 0, 0], [-1.0, 0, 0]], 192),
+        ("Reciprocal", [[0.0, 0, 0]], 96),
+    ],
 )
 def test_a_model_that_produces_nan_or_infinity_is_told_on(
     tmp_path: Path, gray_bundle: Path, operator: str, latent: list[list[float]], count: int
@@ -342,7 +355,9 @@ def test_it_says_what_it_is(gray: Model, colour: Model) -> None:
     assert gray.providers == ("cpu",)
 
 
-def test_two_models_at_once_do_not_mix(gray_bundle: Path, colour_bundle: Path, gray: Model, colour: Model) -> None:
+def test_two_models_at_once_do_not_mix(
+    gray_bundle: Path, colour_bundle: Path, gray: Model, colour: Model
+) -> None:
     with vae_runtime.load(gray_bundle) as one, vae_runtime.load(colour_bundle) as other:
         for _ in range(3):
             np.testing.assert_array_equal(one.sample(2, 7), gray.sample(2, 7))
@@ -441,7 +456,9 @@ def test_a_spawned_process_gets_the_model(gray: Model) -> None:
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("threads", [1, 4])
-def test_a_forked_child_uses_the_model_and_ends_in_order(run_python: Any, gray_bundle: Path, threads: int) -> None:
+def test_a_forked_child_uses_the_model_and_ends_in_order(
+    run_python: Any, gray_bundle: Path, threads: int
+) -> None:
     finished = run_python(
         """
 import os, sys, warnings

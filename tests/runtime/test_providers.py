@@ -26,7 +26,9 @@ def test_the_cpu_is_always_there() -> None:
 
 @pytest.mark.parametrize("name", ["gpu", "CPU", "", "CUDAExecutionProvider", "AzureExecutionProvider"])
 def test_an_unknown_name_is_refused_with_those_that_are_known(gray_bundle: Path, name: str) -> None:
-    with pytest.raises(InputError, match=rf"provider '{name}' is not known; expected one of auto, cpu, cuda, tens"):
+    with pytest.raises(
+        InputError, match=rf"provider '{name}' is not known; expected one of auto, cpu, cuda, tens"
+    ):
         vae_runtime.load(gray_bundle, provider=name)
 
 
@@ -61,10 +63,10 @@ def test_a_provider_that_is_built_in_but_does_not_open_is_refused(
     monkeypatch.setattr(providers, "available_providers", lambda: ("cuda", "cpu"))
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("here CUDA may open")
-    with pytest.raises(ProviderError, match=r"'cuda' did not open: .*nvidia-smi.*Nothing ran on another provider"):
+    with pytest.raises(
+        ProviderError, match=r"'cuda' did not open: .*nvidia-smi.*Nothing ran on another provider"
+    ):
         vae_runtime.load(gray_bundle, provider="cuda")
-
-
 
 
 def test_auto_takes_what_opens_and_logs_it(gray_bundle: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from onnx_bytes import (
 )
 
 from vae_runtime import BundleError, ClosedError, EnvironmentProblem
+from vae_runtime.errors import UnsafeBundleError
 from vae_runtime.session import Graph
 
 
@@ -68,27 +70,45 @@ def test_a_graph_by_hand_does_what_it_should(decoder: bytes) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda data: b"", "decoder.onnx"),
-        (lambda data: b"hello, this is text", "decoder.onnx"),
+        (lambda _: b"", "decoder.onnx"),
+        (lambda _: b"hello, this is text", "decoder.onnx"),
         (lambda data: data[: len(data) // 2], "decoder.onnx"),
-        (lambda data: b"\x89PNG\r\n\x1a\n" + bytes(100), "decoder.onnx"),
-        (lambda data: b"\x18\x00\x00\x00ORTM" + bytes(100), "decoder.onnx"),
-        (lambda data: with_card(data, None), r"carries no card \(vae_edge.card\); expected a graph that vae-export"),
+        (lambda _: b"\x89PNG\r\n\x1a\n" + bytes(100), "decoder.onnx"),
+        (lambda _: b"\x18\x00\x00\x00ORTM" + bytes(100), "decoder.onnx"),
+        (
+            lambda data: with_card(data, None),
+            r"carries no card \(vae_edge.card\); expected a graph that vae-export",
+        ),
         (lambda data: with_card(data, "hello"), "its card is not valid JSON"),
-        (lambda data: changed_card(data, format_version=99), "format version 99; this vae-edge knows version 1"),
+        (
+            lambda data: changed_card(data, format_version=99),
+            "format version 99; this vae-edge knows version 1",
+        ),
         (lambda data: changed_card(data, role="encoder"), "its card says 'encoder'; expected 'decoder'"),
         (lambda data: changed_card(data, opset=...), "card field 'opset' is None"),
-        (lambda data: changed_card(data, latent_size=4), r"its inputs are .*\[3\].*; its card promises .*\[4\]"),
+        (
+            lambda data: changed_card(data, latent_size=4),
+            r"its inputs are .*\[3\].*; its card promises .*\[4\]",
+        ),
         (
             lambda data: changed_card(data, image_shape=[1, 12, 8]),
             r"its outputs are .*\[1, 8, 12\].*; its card promises .*\[1, 12, 8\]",
         ),
-        (lambda data: stand_in(read_card(data), latent=("z", ("batch", 3), 1)), "its inputs are .*'z'.* promises .*'latent'"),
-        (lambda data: stand_in(read_card(data), latent=("latent", ("batch", 3), DOUBLE)), r"tensor\(double\).*tensor\(float\)"),
+        (
+            lambda data: stand_in(read_card(data), latent=("z", ("batch", 3), 1)),
+            "its inputs are .*'z'.* promises .*'latent'",
+        ),
+        (
+            lambda data: stand_in(read_card(data), latent=("latent", ("batch", 3), DOUBLE)),
+            r"tensor\(double\).*tensor\(float\)",
+        ),
         (lambda data: stand_in(read_card(data), latent=("latent", ("batch", 3), INT64)), r"tensor\(int64\)"),
         (lambda data: stand_in(read_card(data), latent=("latent", ("batch", 3, 1), 1)), r"\[3, 1\]"),
         (lambda data: stand_in(read_card(data), latent=("latent", ("batch", "d"), 1)), "'d'"),
-        (lambda data: stand_in(read_card(data), image=("picture", ("batch", 1, 8, 12), 1)), "its outputs are .*'picture'"),
+        (
+            lambda data: stand_in(read_card(data), image=("picture", ("batch", 1, 8, 12), 1)),
+            "its outputs are .*'picture'",
+        ),
     ],
     ids=range(18),
 )
@@ -121,7 +141,7 @@ def test_a_graph_reads_no_file(
         lambda before, after: [node("Add", [before, "outside"], [after])],
         [outside_constant("outside", (1, 1, 8, 12), location.format(absolute=tmp_path / "secret"))],
     )
-    with pytest.raises(BundleError, match=r"b/decoder\.onnx: "):
+    with pytest.raises(UnsafeBundleError, match=r"b/decoder\.onnx: "):
         Graph("decoder", data, source="b", provider="cpu")
 
 
@@ -137,6 +157,7 @@ import os, sys
 os.chdir(sys.argv[1])
 from pathlib import Path
 from vae_runtime import BundleError
+from vae_runtime.errors import UnsafeBundleError
 from vae_runtime.session import Graph
 try:
     Graph("decoder", Path("decoder.onnx").read_bytes(), source="b", provider="cpu").close()
@@ -147,7 +168,7 @@ print(os.listdir())
         tmp_path,
         ORT_LOAD_CONFIG_FROM_MODEL="1",
     )
-    assert finished.stdout == "['decoder.onnx']\n", finished.stderr
+    assert finished.stdout.splitlines()[-1] == "['decoder.onnx']", finished.stderr
 
 
 def test_a_run_that_fails_says_on_what(decoder: bytes) -> None:
@@ -170,8 +191,6 @@ def test_after_closing_it_says_that_it_is_closed(decoder: bytes) -> None:
 
 def test_nothing_is_printed_on_the_way(decoder: bytes, capfd: pytest.CaptureFixture[str]) -> None:
     for data in (decoder, b"nonsense", changed_card(decoder, latent_size=9)):
-        try:
+        with contextlib.suppress(BundleError, EnvironmentProblem):
             Graph("decoder", data, source="b").run(np.zeros((1, 99), np.float32))
-        except (BundleError, EnvironmentProblem):
-            pass
     assert capfd.readouterr() == ("", "")

@@ -50,9 +50,7 @@ def test_the_container_quota_bounds_the_processors(
     assert threads.thread_count() == count
 
 
-def test_without_affinity_every_processor_counts(
-    processors: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_affinity_every_processor_counts(processors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert threads.available_processors() == 6

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from vae_runtime.atomic import atomic_file
 from vae_runtime.cli.pictures import enlarge, save_png
-from vae_runtime.grid import grid
 from vae_runtime.images import to_uint8
 from vae_runtime.latent import noise
+from vae_runtime.tiling import grid
 from vae_training.batches import to_float
 from vae_training.model import VAE
 

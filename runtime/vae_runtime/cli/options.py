@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
+if TYPE_CHECKING:
+    _SizeParamType = click.ParamType[tuple[int, int]]
+else:
+    _SizeParamType = click.ParamType  # not generic before click 8.2
 
-class Size(click.ParamType[tuple[int, int]]):
+
+class Size(_SizeParamType):
     """One number, or two with a separator between them: `24` or `24x32`, as (24, 24) or (24, 32)."""
 
     name = "size"

@@ -22,8 +22,8 @@ import numpy.typing as npt
 
 from vae_runtime.atomic import atomic_file, atomic_folder, refuse_existing
 from vae_runtime.cli.pictures import enlarge, save_png
-from vae_runtime.grid import grid
 from vae_runtime.images import to_uint8
+from vae_runtime.tiling import grid
 
 _KINDS = (".png", ".npy", ".npz")
 _STDOUT = "-"

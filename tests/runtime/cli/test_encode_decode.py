@@ -26,7 +26,9 @@ def test_encode_writes_the_mean_as_npy(vae_run: Any, gray_bundle: Path, gray: Mo
     np.testing.assert_array_equal(np.load("latents.npy"), gray.encode(pictures).mean)
 
 
-def test_encode_writes_mean_and_logvar_as_npz(vae_run: Any, gray_bundle: Path, gray: Model, pictures: Any) -> None:
+def test_encode_writes_mean_and_logvar_as_npz(
+    vae_run: Any, gray_bundle: Path, gray: Model, pictures: Any
+) -> None:
     assert vae_run("encode", "in.npy", "--model", gray_bundle, "-o", "l.npz").code == 0
     with np.load("l.npz") as arrays:
         assert sorted(arrays) == ["logvar", "mean"]
@@ -34,7 +36,9 @@ def test_encode_writes_mean_and_logvar_as_npz(vae_run: Any, gray_bundle: Path, g
             np.testing.assert_array_equal(arrays[name], getattr(gray.encode(pictures), name))
 
 
-def test_encode_takes_pictures_folders_and_a_limit(vae_run: Any, gray_bundle: Path, gray: Model, pictures: Any) -> None:
+def test_encode_takes_pictures_folders_and_a_limit(
+    vae_run: Any, gray_bundle: Path, gray: Model, pictures: Any
+) -> None:
     Path("folder").mkdir()
     for index, picture in enumerate(pictures):
         Image.fromarray(picture).save(f"folder/{index}.png")

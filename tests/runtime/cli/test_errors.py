@@ -15,13 +15,17 @@ from PIL import Image
 
 from vae_runtime import available_providers
 
-cpu_only = pytest.mark.skipif(available_providers() != ("cpu",), reason="this onnxruntime has more than the CPU")
+cpu_only = pytest.mark.skipif(
+    available_providers() != ("cpu",), reason="this onnxruntime has more than the CPU"
+)
 
 BUNDLE = "BUNDLE"  # stands for the gray bundle's path
 
 
 def files(folder: Path = Path()) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
+    return {
+        str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()
+    }
 
 
 def refused(vae_run: Any, line: list[Any], code: int, message: str) -> str:
@@ -81,15 +85,26 @@ USAGE = [
 
 
 @pytest.mark.parametrize(("line", "message", "see"), USAGE, ids=[line for line, _, _ in USAGE])
-def test_wrong_usage_leaves_with_2(vae_run: Any, gray_bundle: Path, line: str, message: str, see: str) -> None:
+def test_wrong_usage_leaves_with_2(
+    vae_run: Any, gray_bundle: Path, line: str, message: str, see: str
+) -> None:
     said = refused(vae_run, commands(line, gray_bundle), 2, message)
     assert f"(see {see or 'vae-run'}" in said
 
 
 ARRAYS: dict[str, tuple[Callable[[], Any], str]] = {
-    "other rank": (lambda: np.zeros((8, 12), np.uint8), "shape (8, 12); expected (N, 8, 12); add the batch axis"),
-    "other size": (lambda: np.zeros((2, 12, 8), np.uint8), "uint8 pictures of shape (2, 12, 8); expected (N, 8, 12)"),
-    "other channels": (lambda: np.zeros((2, 3, 8, 12)), "images of shape (2, 3, 8, 12); expected (N, 1, 8, 12)"),
+    "other rank": (
+        lambda: np.zeros((8, 12), np.uint8),
+        "shape (8, 12); expected (N, 8, 12); add the batch axis",
+    ),
+    "other size": (
+        lambda: np.zeros((2, 12, 8), np.uint8),
+        "uint8 pictures of shape (2, 12, 8); expected (N, 8, 12)",
+    ),
+    "other channels": (
+        lambda: np.zeros((2, 3, 8, 12)),
+        "images of shape (2, 3, 8, 12); expected (N, 1, 8, 12)",
+    ),
     "no axes": (lambda: np.float32(1), "shape ()"),
     "nan": (lambda: np.full((1, 1, 8, 12), np.nan), "images hold nan at index (0, 0, 0, 0)"),
     "infinity": (lambda: np.full((1, 1, 8, 12), np.inf), "images hold inf at index (0, 0, 0, 0)"),
@@ -186,7 +201,10 @@ INPUTS = [
     ("decode gone.npy", "gone.npy: cannot be read"),
     ("decode text.npz", "text.npz: not a complete .npz archive"),
     ("decode other.npz", "other.npz: no array 'mean'; it holds other"),
-    ("interpolate 1 gone.png", "gone.png: expected a seed (a whole number) or a picture file; there is no such file"),
+    (
+        "interpolate 1 gone.png",
+        "gone.png: expected a seed (a whole number) or a picture file; there is no such file",
+    ),
     ("interpolate 1 1.5", "1.5: expected a seed (a whole number) or a picture file"),
     ("interpolate text.png 2", "text.png: not a picture that can be read"),
     ("sample --temperature nan", "temperature is nan; expected a number of at least 0"),
@@ -201,13 +219,13 @@ def test_a_bad_input_leaves_with_3(vae_run: Any, gray_bundle: Path, line: str, m
     for name in ("pipe.png", "pipe.npy"):
         if name not in line:
             Path(name).unlink()
-    before = {path for path in Path().rglob("*")}
+    before = set(Path().rglob("*"))
     done = vae_run(*line.split(), "--model", gray_bundle)
     assert (done.code, done.out) == (3, b""), done.err
     assert done.err.startswith("vae-run: error: ")
     assert done.err.count("\n") == 1
     assert message in done.err
-    assert {path for path in Path().rglob("*")} == before
+    assert set(Path().rglob("*")) == before
 
 
 def test_images_that_do_not_fit_the_grid_leave_with_3(vae_run: Any, gray_bundle: Path) -> None:

@@ -44,9 +44,21 @@ ENDS: list[tuple[BaseException, int, str]] = [
     (OSError(28, "No space left on device", "file"), 4, "file: No space left on device"),
     (OSError(30, "Read-only file system"), 4, "input or output: Read-only file system"),
     (PermissionError(13, "Permission denied", "file"), 1, "file: Permission denied"),
-    (ModuleNotFoundError("No module named 'torch'", name="torch"), 4, "torch is not installed; this command needs it: pip install 'vae-edge[cpu,train]'"),
-    (ModuleNotFoundError("No module named 'tomli_w.x'", name="tomli_w.x"), 4, "pip install 'vae-edge[cpu,train]'"),
-    (ModuleNotFoundError("No module named 'nonsense'", name="nonsense"), 1, "unforeseen: No module named 'nonsense'"),
+    (
+        ModuleNotFoundError("No module named 'torch'", name="torch"),
+        4,
+        "torch is not installed; this command needs it: pip install 'vae-edge[cpu,train]'",
+    ),
+    (
+        ModuleNotFoundError("No module named 'tomli_w.x'", name="tomli_w.x"),
+        4,
+        "pip install 'vae-edge[cpu,train]'",
+    ),
+    (
+        ModuleNotFoundError("No module named 'nonsense'", name="nonsense"),
+        1,
+        "unforeseen: No module named 'nonsense'",
+    ),
     (ZeroDivisionError("words"), 1, "unforeseen ZeroDivisionError: words. VAE_EDGE_DEBUG=1 shows where"),
 ]
 
@@ -112,10 +124,14 @@ sys.argv = ["vae-run", {option!r}]
     )
     assert done.returncode == 0
     assert done.stderr == "loaded: []\n"
-    assert ("Usage: vae-run" if "h" in option else f"vae-run, version {vae_runtime.__version__}\n") in done.stdout
+    assert (
+        "Usage: vae-run" if "h" in option else f"vae-run, version {vae_runtime.__version__}\n"
+    ) in done.stdout
 
 
-@pytest.mark.parametrize("command", ["sample", "interpolate", "reconstruct", "encode", "decode", "info", "check"])
+@pytest.mark.parametrize(
+    "command", ["sample", "interpolate", "reconstruct", "encode", "decode", "info", "check"]
+)
 def test_every_command_explains_itself(vae_run: Any, command: str) -> None:
     done = vae_run(command, "--help")
     assert (done.code, done.err) == (0, "")
@@ -131,7 +147,15 @@ def test_without_a_command_the_help_shows(vae_run: Any) -> None:
 
 def test_a_reader_that_left_is_no_reason_for_a_traceback(gray_bundle: Path) -> None:
     with start(
-        "sample", "-n", 5000, "--model", gray_bundle, "-o", "-", stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        "sample",
+        "-n",
+        5000,
+        "--model",
+        gray_bundle,
+        "-o",
+        "-",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -151,7 +175,10 @@ def test_a_closed_reader_of_text_is_none_either(gray_bundle: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
-@pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGINT, 130, b"vae-run: error: interrupted\n"), (signal.SIGTERM, 143, b"")])
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGINT, 130, b"vae-run: error: interrupted\n"), (signal.SIGTERM, 143, b"")],
+)
 @pytest.mark.parametrize("name", ["a.npy", "a"])
 def test_a_signal_during_the_work_leaves_at_once_and_nothing_behind(
     gray_bundle: Path, tmp_path: Path, number: int, code: int, said: bytes, name: str
@@ -177,6 +204,14 @@ def test_a_signal_during_the_work_leaves_at_once_and_nothing_behind(
 
 def test_a_read_only_home_is_no_hindrance(gray_bundle: Path, tmp_path: Path) -> None:
     done = run_fresh(
-        "sample", "-n", 1, "--model", gray_bundle, "-o", tmp_path / "a.png", HOME="/nonexistent", TMPDIR="/nonexistent"
+        "sample",
+        "-n",
+        1,
+        "--model",
+        gray_bundle,
+        "-o",
+        tmp_path / "a.png",
+        HOME="/nonexistent",
+        TMPDIR="/nonexistent",
     )
     assert (done.code, done.err) == (0, f"1 new images -> {tmp_path / 'a.png'}\n")

@@ -37,12 +37,23 @@ def test_the_first_image_is_the_sample_of_its_seed(vae_run: Any, gray_bundle: Pa
 @pytest.mark.parametrize("method", ["slerp", "linear"])
 def test_through_several_points(vae_run: Any, gray_bundle: Path, gray: Model, method: str) -> None:
     done = vae_run(
-        "interpolate", 1, 2, 3, 1, "--steps", 10, "--method", method, "--float", "--model", gray_bundle, "-o", "a.npy"
+        "interpolate",
+        1,
+        2,
+        3,
+        1,
+        "--steps",
+        10,
+        "--method",
+        method,
+        "--float",
+        "--model",
+        gray_bundle,
+        "-o",
+        "a.npy",
     )
     assert done.code == 0, done.err
-    np.testing.assert_array_equal(
-        np.load("a.npy"), gray.decode(latent_path(points(1, 2, 3, 1), 10, method))
-    )
+    np.testing.assert_array_equal(np.load("a.npy"), gray.decode(latent_path(points(1, 2, 3, 1), 10, method)))
 
 
 def test_a_point_may_be_a_picture(vae_run: Any, gray_bundle: Path, gray: Model) -> None:
@@ -51,7 +62,9 @@ def test_a_point_may_be_a_picture(vae_run: Any, gray_bundle: Path, gray: Model) 
     np.save("ben.npy", picture)
     start = gray.encode(picture).mean[0]
     for name in ("anna.png", "ben.npy"):
-        done = vae_run("interpolate", name, 4, "--steps", 3, "--model", gray_bundle, "-o", "w.npy", "--overwrite")
+        done = vae_run(
+            "interpolate", name, 4, "--steps", 3, "--model", gray_bundle, "-o", "w.npy", "--overwrite"
+        )
         assert done.code == 0, done.err
         np.testing.assert_array_equal(
             np.load("w.npy"), gray.interpolate(start, points(4)[0], 3, dtype="uint8")
@@ -60,4 +73,6 @@ def test_a_point_may_be_a_picture(vae_run: Any, gray_bundle: Path, gray: Model) 
 
 def test_frames_are_numbered_in_order(vae_run: Any, gray_bundle: Path) -> None:
     assert vae_run("interpolate", 1, 2, "--steps", 12, "--model", gray_bundle, "-o", "frames/").code == 0
-    assert sorted(path.name for path in Path("frames").iterdir()) == [f"{index:04d}.png" for index in range(12)]
+    assert sorted(path.name for path in Path("frames").iterdir()) == [
+        f"{index:04d}.png" for index in range(12)
+    ]

@@ -15,7 +15,9 @@ from vae_runtime import Model, grid
 
 
 def test_a_png_is_the_grid_of_the_samples(vae_run: Any, gray_bundle: Path, gray: Model) -> None:
-    done = vae_run("sample", "-n", 6, "--seed", 7, "--rows", 2, "--columns", 3, "--model", gray_bundle, "-o", "a.png")
+    done = vae_run(
+        "sample", "-n", 6, "--seed", 7, "--rows", 2, "--columns", 3, "--model", gray_bundle, "-o", "a.png"
+    )
     assert (done.code, done.out, done.err) == (0, b"", "6 new images -> a.png\n")
     with Image.open("a.png") as image:
         assert image.mode == "L"
@@ -36,7 +38,9 @@ def test_padding_and_scale_are_those_of_the_grid(vae_run: Any, colour_bundle: Pa
 def test_a_npy_holds_the_pictures_or_the_images(vae_run: Any, gray_bundle: Path, gray: Model) -> None:
     assert vae_run("sample", "-n", 70, "--seed", 7, "--model", gray_bundle, "-o", "a.npy").code == 0
     np.testing.assert_array_equal(np.load("a.npy"), gray.sample(70, 7, dtype="uint8"))
-    assert vae_run("sample", "-n", 70, "--seed", 7, "--float", "--model", gray_bundle, "-o", "f.npy").code == 0
+    assert (
+        vae_run("sample", "-n", 70, "--seed", 7, "--float", "--model", gray_bundle, "-o", "f.npy").code == 0
+    )
     np.testing.assert_array_equal(np.load("f.npy"), gray.sample(70, 7))
 
 
@@ -65,10 +69,15 @@ def test_a_dash_is_the_npy_on_stdout_and_nothing_else(vae_run: Any, gray_bundle:
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.npy", "a.npz", "a"])
-def test_one_seed_gives_the_same_bytes_and_another_gives_others(vae_run: Any, gray_bundle: Path, name: str) -> None:
+def test_one_seed_gives_the_same_bytes_and_another_gives_others(
+    vae_run: Any, gray_bundle: Path, name: str
+) -> None:
     written = []
     for seed in (7, 7, 8):
-        assert vae_run("sample", "-n", 4, "--seed", seed, "--model", gray_bundle, "-o", name, "--overwrite").code == 0
+        assert (
+            vae_run("sample", "-n", 4, "--seed", seed, "--model", gray_bundle, "-o", name, "--overwrite").code
+            == 0
+        )
         path = Path(name)
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         written.append([file.read_bytes() for file in files])
