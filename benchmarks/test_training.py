@@ -32,7 +32,7 @@ from vae_training.run_folder import RunFolder
 if TYPE_CHECKING:
     from conftest import Record
 
-_IMAGES = 2048  # a whole number of batches: a Trainer fills the last one up, the plain loop does not
+_IMAGES = 5952  # a whole number of batches: a Trainer fills the last one up, the plain loop does not
 _EPOCHS = 6
 _WARM_UP = 2  # epochs in which libraries choose their algorithms: trained, not timed
 

@@ -10,17 +10,14 @@ import torch
 from vae_training.config import ModelConfig
 from vae_training.errors import ConfigError
 
-# Compiling takes 3 to 45 s on the CPU, and a compiled epoch of 10,903 classic images (170 GFLOP) saves a
-# few tenths of a second: it pays from some hundred epochs of that on. A GPU's steps are launch-bound, and
-# compiling saves half of each: it pays from some ten thousand steps on.
-_CPU_FLOP_TO_REPAY = 4e13
+# On the CPU a compiled step of the classic model takes a fifth longer than the arranged one (`cpu_forward`),
+# after half a minute of compiling: it never pays. A GPU's steps are launch-bound, so compiling can save much
+# of each; what it takes to repay a minute of compiling there is an estimate that no GPU has confirmed yet.
 _GPU_STEPS_TO_REPAY = 20_000
 
 
-def decide_compile(
-    choice: str, model: ModelConfig, *, steps: int, batch_size: int, device: torch.device
-) -> bool:
-    """Return whether to compile. `auto` decides by the work of the whole run, never by the clock.
+def decide_compile(choice: str, *, steps: int, device: torch.device) -> bool:
+    """Return whether to compile a run of so many steps. `auto` decides by their number, never by the clock.
 
     (By the clock, the same seed could give other weights on a slower day: compiled code rounds otherwise.)
 
@@ -29,16 +26,13 @@ def decide_compile(
     """
     if choice == "off":
         return False
-    possible = device.type == "cuda" or _has_compiler()
     if choice == "on":
-        if not possible:
+        if device.type == "cpu" and not _has_compiler():
             raise ConfigError(
                 "--compile on needs a C++ compiler (g++, or the one that CXX names); none was found"
             )
         return True
-    if device.type == "cuda":
-        return steps >= _GPU_STEPS_TO_REPAY
-    return possible and steps * batch_size * training_flop(model) >= _CPU_FLOP_TO_REPAY
+    return device.type == "cuda" and steps >= _GPU_STEPS_TO_REPAY
 
 
 def training_flop(model: ModelConfig) -> float:

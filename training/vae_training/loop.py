@@ -68,13 +68,7 @@ class Trainer:
         )
         self.held_out = to_device(images.images, held_out, self.device)
         self.total_steps = config.training.epochs * len(self.batches)
-        self.compiles = decide_compile(
-            config.training.compile,
-            config.model,
-            steps=self.total_steps,
-            batch_size=self.batches.batch_size,
-            device=self.device,
-        )
+        self.compiles = decide_compile(config.training.compile, steps=self.total_steps, device=self.device)
         torch.manual_seed(config.training.seed)
         self.model = VAE(config.model).to(self.device)
         self.forward = self._arrange_forward()
