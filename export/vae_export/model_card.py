@@ -86,7 +86,7 @@ def _quality(card: Card) -> str:
     if not card.quality:
         return ""
     rows = "\n".join(f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in card.quality.items())
-    return f"| measured | value |\n| --- | --- |\n{rows}\n"
+    return f"| on held-out images (losses in nats per image) | value |\n| --- | --- |\n{rows}\n"
 
 
 def _parity(differences: Sequence[Difference]) -> str:

@@ -16,6 +16,8 @@ _log = logging.getLogger(__name__)
 # Before 1.27 a model could read files outside its folder; Python 3.10 has nothing newer than 1.23.
 OLDEST_ONNXRUNTIME = (1, 27) if sys.version_info >= (3, 11) else (1, 20)
 
+_NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
+
 # Wheels that install the same module `onnxruntime`; the last one installed overwrites the others' files.
 _WHEELS = (
     "onnxruntime",
@@ -36,8 +38,8 @@ def import_onnxruntime() -> ModuleType:
         EnvironmentProblem: missing, doubled or too old, with the pip lines that mend it.
     """
     if "onnxruntime" in sys.modules:
-        return sys.modules["onnxruntime"]
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        return _imported_by_the_host(sys.modules["onnxruntime"])
+    os.environ.setdefault(_NO_TELEMETRY, "1")
     installed = installed_wheels()
     if len(installed) > 1:
         raise EnvironmentProblem(_doubled_message(installed))
@@ -51,6 +53,19 @@ def import_onnxruntime() -> ModuleType:
             "or, for CUDA, its GPU wheel (pip install 'vae-edge[gpu]')"
         ) from error
     _refuse_too_old(str(onnxruntime.__version__))
+    return onnxruntime
+
+
+def _imported_by_the_host(onnxruntime: ModuleType) -> ModuleType:
+    """Do what can still be done for a process that imported onnxruntime before us."""
+    if os.environ.get(_NO_TELEMETRY) is None:
+        # Too late for the thread and the files; events at least are not sent from here on.
+        os.environ[_NO_TELEMETRY] = "1"
+        _log.info(
+            "onnxruntime was imported before vae_runtime: set %s=1 to keep its telemetry off", _NO_TELEMETRY
+        )
+        if hasattr(onnxruntime, "disable_telemetry_events"):
+            onnxruntime.disable_telemetry_events()
     return onnxruntime
 
 
