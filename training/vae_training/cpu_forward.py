@@ -47,7 +47,7 @@ def _decode(decoder: Decoder, latent: Tensor) -> Tensor:
         hidden = torch.relu(hidden)
     hidden = torch.relu_(decoder.trans_conv1(hidden))  # (N, F1, H/2, W/2), channels last
     last = decoder.trans_conv2
-    logits: Tensor = _DoubleByProduct.apply(hidden, last.weight, last.bias)  # type: ignore[no-untyped-call]
+    logits: Tensor = _DoubleByProduct.apply(hidden, last.weight, last.bias)  # type: ignore[no-untyped-call,unused-ignore]
     return logits
 
 
