@@ -48,10 +48,11 @@ format: $(STAMP)
 	$(BIN)/ruff format $(SOURCES)
 
 # An environment of its own for each interpreter, with the runtime's needs and nothing else.
+test-runtime: RUNTIME = $(VENV)-runtime-$(shell $(PYTHON) -c 'import platform; print(platform.python_version())')
 test-runtime:
-	$(PYTHON) -m venv $(VENV)-runtime-$(notdir $(PYTHON))
-	$(VENV)-runtime-$(notdir $(PYTHON))/bin/python -m pip install --quiet '.[cpu]' pytest hypothesis
-	$(VENV)-runtime-$(notdir $(PYTHON))/bin/python -m pytest -q tests/runtime tests/test_wall.py
+	$(PYTHON) -m venv $(RUNTIME)
+	$(RUNTIME)/bin/python -m pip install --quiet '.[cpu]' pytest hypothesis
+	$(RUNTIME)/bin/python -m pytest -q tests/runtime tests/test_wall.py
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest benchmarks -q --save-results

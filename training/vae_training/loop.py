@@ -170,7 +170,7 @@ class Trainer:
         """Return the forward pass that is the fastest here: compiled code and GPUs arrange it by themselves."""
         if self.device.type != "cpu" or self.compiles:
             return self.model
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,unused-ignore]  # typed from torch 2.14 on
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,unused-ignore]  # newer torch types it
         return partial(forward_on_cpu, self.model)
 
     def _loss(self, image: Tensor, noise: Tensor) -> Loss:
