@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-_HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(_HERE))  # where the package `measuring` lies
+from measuring.chart import draw_throughput
+from measuring.implementations import Array
+from measuring.machine import describe_machine, device_slug, load_average
+from measuring.report import as_lines, noise_line, write_json, write_markdown
+from measuring.rows import Row
+from vae_export.bundle import Settings, export_bundle
+from vae_export.sources import Source
+from vae_training.config import ModelConfig
+from vae_training.data import ImageSet, load_images
+from vae_training.model import VAE
 
-from measuring.chart import draw_throughput  # noqa: E402
-from measuring.implementations import Array  # noqa: E402
-from measuring.machine import describe_machine, device_slug, load_average  # noqa: E402
-from measuring.report import as_lines, noise_line, write_json, write_markdown  # noqa: E402
-from measuring.rows import Row  # noqa: E402
-
-from vae_export.bundle import Settings, export_bundle  # noqa: E402
-from vae_export.sources import Source  # noqa: E402
-from vae_training.config import ModelConfig  # noqa: E402
-from vae_training.data import ImageSet, load_images  # noqa: E402
-from vae_training.model import VAE  # noqa: E402
-
-_RESULTS = _HERE / "results"
+_RESULTS = Path(__file__).resolve().parent / "results"
 _ROWS = pytest.StashKey[list[Row]]()
 _LOAD = pytest.StashKey[float | None]()
 _SEED = 0

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from measuring.processes import SCRIPTS, Run, run_process
-from measuring.rows import Row
 from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
+
+from measuring.processes import SCRIPTS, Run, run_process
+from measuring.rows import Row
 
 if TYPE_CHECKING:
     from conftest import Classic, Record

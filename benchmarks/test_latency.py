@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
 from measuring.agreement import require_agreement
 from measuring.implementations import (
     Array,
@@ -19,7 +21,6 @@ from measuring.implementations import (
 from measuring.machine import require_device
 from measuring.rows import Row
 from measuring.turns import Call, measure_in_turns
-from pytest_benchmark.fixture import BenchmarkFixture
 
 if TYPE_CHECKING:
     from conftest import Classic, Record

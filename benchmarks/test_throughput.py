@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
 from measuring.agreement import require_agreement
 from measuring.implementations import (
     Array,
@@ -19,8 +21,6 @@ from measuring.limit import LIMIT, limit_row, matrix_product
 from measuring.machine import require_device
 from measuring.rows import Row
 from measuring.turns import Call, measure_in_turns
-from pytest_benchmark.fixture import BenchmarkFixture
-
 from vae_training.compiling import decoder_multiply_adds, encoder_multiply_adds
 from vae_training.config import ModelConfig
 

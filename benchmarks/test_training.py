@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
 from measuring.limit import LIMIT, limit_row, matrix_product
 from measuring.machine import require_device
 from measuring.plain_loop import PlainLoop
 from measuring.rows import Row
 from measuring.turns import Call
-from pytest_benchmark.fixture import BenchmarkFixture
-
 from vae_training.batches import to_device, to_float
 from vae_training.compiling import training_flop
 from vae_training.config import Config, DataConfig, TrainingConfig
