@@ -97,13 +97,13 @@ class Output:
 
     def _write_folder(self, pictures: npt.NDArray[np.uint8], layout: Layout) -> None:
         digits = max(4, len(str(len(pictures) - 1)))
-        with atomic_folder(self.path, overwrite=self.overwrite, ours=_holds_only_pngs) as beside:
+        with atomic_folder(self.path, overwrite=self.overwrite, ours=_holds_numbered_pngs) as beside:
             for index, picture in enumerate(pictures):
                 save_png(beside / f"{index:0{digits}d}.png", enlarge(picture, layout.scale))
 
 
-def _holds_only_pngs(folder: Path) -> bool:
-    return all(path.suffix == ".png" for path in folder.iterdir())
+def _holds_numbered_pngs(folder: Path) -> bool:
+    return all(path.suffix == ".png" and path.stem.isdigit() for path in folder.iterdir())
 
 
 def _kind(name: str, *, arrays_only: bool) -> str:

@@ -43,7 +43,7 @@ def put_something(name: str) -> Path:
         path.write_bytes(b"mine")
     else:
         path.mkdir()
-        (path / "mine.png").write_bytes(b"mine")
+        (path / "9999.png").write_bytes(b"mine")
     return path
 
 
@@ -62,7 +62,7 @@ def test_what_exists_is_kept_unless_it_may_be_overwritten(
     assert contents(path) == before
     assert vae_run(*command, "--model", gray_bundle, "-o", name, "--overwrite").code == 0
     assert contents(path) != before
-    assert not path.is_dir() or "mine.png" not in contents(path)
+    assert not path.is_dir() or "9999.png" not in contents(path)
     assert sorted(os.listdir()) == sorted(["in.npy", "latents-in.npy", name])  # noqa: PTH208
 
 
@@ -77,7 +77,7 @@ def test_a_failure_leaves_the_old_output(
     assert contents(path) == before
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "notes.txt", "inner"])
+@pytest.mark.parametrize("name", ["a.jpg", "notes.txt", "beach.png", "inner"])
 def test_a_folder_that_holds_other_things_is_never_replaced(
     vae_run: Any, gray_bundle: Path, name: str
 ) -> None:
@@ -88,7 +88,7 @@ def test_a_folder_that_holds_other_things_is_never_replaced(
     assert done.err.startswith(
         "vae-run: error: a holds other things than what is written here; it is not replaced"
     )
-    assert sorted(os.listdir("a")) == sorted(["mine.png", name])  # noqa: PTH208
+    assert sorted(os.listdir("a")) == sorted(["9999.png", name])  # noqa: PTH208
 
 
 def test_an_empty_folder_may_be_replaced(vae_run: Any, gray_bundle: Path) -> None:
