@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import onnx
-import onnx.checker
 import onnx.version_converter
 import torch
 from torch import Tensor, nn

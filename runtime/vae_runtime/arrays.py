@@ -7,6 +7,7 @@ compared with the bytes that are there.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import lzma
 import math
@@ -15,6 +16,7 @@ import sys
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,20 +100,11 @@ def read_npz(path: Path, name: str | None = None) -> dict[str, Array]:
     Raises:
         InputError: missing, not an archive of arrays, damaged, or without an array of that name.
     """
-    _require_regular_file(path)
-    with _open(path) as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-                if name is not None and name not in members:
-                    raise InputError(f"{path}: no array {name!r}; it holds {', '.join(members) or 'none'}")
-                return {
-                    key: _read_member(archive, members[key], path) for key in ([name] if name else members)
-                }
-        except InputError:
-            raise
-        except _ARCHIVE_ERRORS as error:
-            raise InputError(f"{path}: not a complete .npz archive of numbers ({one_line(error)})") from error
+    with _open_archive(path) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        if name is not None and name not in members:
+            raise InputError(f"{path}: no array {name!r}; it holds {', '.join(members) or 'none'}")
+        return {key: _read_member(archive, members[key], path) for key in ([name] if name else members)}
 
 
 def npz_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
@@ -120,18 +113,25 @@ def npz_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     Raises:
         InputError: as `read_npz`.
     """
+    with _open_archive(path) as archive:
+        shapes = {}
+        for info in archive.infolist():
+            with archive.open(info) as member:
+                header = _parse_header(
+                    member.read(_LONGEST_HEADER), f"{path}: {info.filename}", any_type=True
+                )
+            shapes[info.filename.removesuffix(".npy")] = (header.shape, header.dtype)
+        return shapes
+
+
+@contextlib.contextmanager
+def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a .npz for the block, and say in plain words what is wrong with one that is damaged."""
     _require_regular_file(path)
     with _open(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
-                shapes = {}
-                for info in archive.infolist():
-                    with archive.open(info) as member:
-                        header = _parse_header(
-                            member.read(_LONGEST_HEADER), f"{path}: {info.filename}", any_type=True
-                        )
-                    shapes[info.filename.removesuffix(".npy")] = (header.shape, header.dtype)
-                return shapes
+                yield archive
         except InputError:
             raise
         except _ARCHIVE_ERRORS as error:

@@ -75,6 +75,8 @@ class Model:
             for role, data in bundle.graphs.items()
         }
         _refuse_strangers(self._graphs)
+        on_cpu = self.providers == ("cpu",)
+        self._chunk, self._chunk_threads = (CHUNK, self._thread_count) if on_cpu else (GPU_CHUNK, 1)
 
     @property
     def card(self) -> Card:
@@ -234,9 +236,7 @@ class Model:
     def _in_chunks(self, total: int, work: Callable[[slice], None]) -> None:
         if self._closed:  # an empty request would not notice
             raise ClosedError(f"{self._bundle.source}: the model is closed; load it again")
-        on_cpu = self.providers == ("cpu",)
-        chunk, threads = (CHUNK, self._thread_count) if on_cpu else (GPU_CHUNK, 1)
-        for_each_chunk(total, work, chunk=chunk, threads=threads)
+        for_each_chunk(total, work, chunk=self._chunk, threads=self._chunk_threads)
 
     def _new_images(self, n: int, dtype: Dtype) -> tuple[ImageArray, Callable[[slice, Images], None]]:
         """Return the array that images go into, and the way to store a chunk of them there."""

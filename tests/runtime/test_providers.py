@@ -9,8 +9,9 @@ import pytest
 
 import vae_runtime
 from vae_runtime import InputError, ProviderError, available_providers, providers
+from vae_runtime.cli.main import _PROVIDERS
 from vae_runtime.installation import import_onnxruntime
-from vae_runtime.providers import candidates
+from vae_runtime.providers import PROVIDER_NAMES, candidates
 
 onnxruntime = import_onnxruntime()
 
@@ -85,3 +86,7 @@ def test_auto_is_the_cpu_here() -> None:
 def test_auto_never_tries_slow_or_distant_providers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(providers, "available_providers", lambda: tuple(providers.ONNXRUNTIME_NAMES))
     assert candidates("auto") == ("cuda", "cpu")
+
+
+def test_the_command_line_offers_every_provider_that_the_library_knows() -> None:
+    assert _PROVIDERS == PROVIDER_NAMES

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _DEFAULT_MODEL = "faces24"
+# As `providers.PROVIDER_NAMES` has them; importing that would double the time of --help.
 _PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "coreml", "directml", "openvino")
 _MOST = 100_000_000  # images a call may ask for: 58 GB of the smallest model's pictures
 
