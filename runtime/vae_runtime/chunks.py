@@ -7,7 +7,7 @@ releases Python's lock while it works, and no thread waits for another inside a 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 # Images per call. On two AVX-512 cores the rate is flat from 32 to 256 and this keeps the activations
 # (8 MB for the classic decoder) within the processors' cache.
@@ -28,9 +28,24 @@ def for_each_chunk(total: int, work: Callable[[slice], None], *, chunk: int, thr
             work(piece)
         return
     with ThreadPoolExecutor(min(threads, len(slices)), thread_name_prefix="vae-runtime") as pool:
-        futures = [pool.submit(work, piece) for piece in slices]
+        futures = _submit(pool, work, slices)
         try:
             for future in futures:
                 future.result()
+            for piece in slices[len(futures) :]:
+                work(piece)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submit(
+    pool: ThreadPoolExecutor, work: Callable[[slice], None], slices: list[slice]
+) -> list[Future[None]]:
+    """Hand over as many as can be: at the interpreter's end, or at a limit of threads, Python starts no more."""
+    futures: list[Future[None]] = []
+    for piece in slices:
+        try:
+            futures.append(pool.submit(work, piece))
+        except RuntimeError:
+            break
+    return futures

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from vae_runtime.card import METADATA_KEY, Card
 from vae_runtime.errors import BundleError, ClosedError, EnvironmentProblem, ProviderError, one_line
 from vae_runtime.installation import import_onnxruntime
+from vae_runtime.leaving import calls_under_way
 from vae_runtime.providers import CPU, ONNXRUNTIME_NAMES, candidates, refuse_unopened
 from vae_runtime.scan import scan
 
@@ -73,7 +74,8 @@ class Graph:
         if session is None:
             raise ClosedError(f"{self.source}: the model is closed; load it again")
         try:
-            outputs: list[Batch] = session.run(self._outputs, {self._input: batch})
+            with calls_under_way:
+                outputs: list[Batch] = session.run(self._outputs, {self._input: batch})
         except Exception as error:
             raise EnvironmentProblem(
                 f"{self.source}: failed on a batch of shape {batch.shape} "

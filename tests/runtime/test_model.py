@@ -482,21 +482,65 @@ sys.exit(os.waitstatus_to_exitcode(status))
     assert finished.stderr == ""
 
 
-def test_leaving_while_another_thread_works_is_no_crash(run_python: Any, gray_bundle: Path) -> None:
-    finished = run_python(
-        """
+@pytest.mark.parametrize("n", [3, 200])
+@pytest.mark.parametrize("workers", [1, 4])
+def test_leaving_while_other_threads_work_is_no_crash(
+    run_python: Any, gray_bundle: Path, workers: int, n: int
+) -> None:
+    """A bare session aborts the process here: "terminate called without an active exception"."""
+    for _ in range(3):
+        finished = run_python(
+            """
 import sys, threading, time, vae_runtime
 model = vae_runtime.load(sys.argv[1])
 def work():
     while True:
-        model.sample(200)
-threading.Thread(target=work, daemon=True).start()
-time.sleep(0.1)
+        model.sample(int(sys.argv[3]))
+for _ in range(int(sys.argv[2])):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.05)
 sys.exit(0)
+""",
+            gray_bundle,
+            workers,
+            n,
+            flags=("-W", "error"),
+        )
+        assert finished.returncode == 0, finished.stderr
+        assert finished.stderr == ""
+
+
+def test_what_leaves_last_may_still_use_the_model(run_python: Any, gray_bundle: Path) -> None:
+    finished = run_python(
+        """
+import atexit, sys
+atexit.register(lambda: print(model.sample(200).shape))
+import vae_runtime
+model = vae_runtime.load(sys.argv[1])
 """,
         gray_bundle,
     )
     assert finished.returncode == 0, finished.stderr
+    assert finished.stdout == "(200, 1, 8, 12)\n"
+
+
+def test_where_no_thread_can_be_started_the_caller_does_the_work(
+    gray: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = gray.sample(300, 7)
+    started: list[object] = []
+    start = threading.Thread.start
+
+    def start_one(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_one)
+    with vae_runtime.load(gray._bundle.source, threads=4) as model:
+        np.testing.assert_array_equal(model.sample(300, 7), expected)
+    assert started
 
 
 # The shipped model
