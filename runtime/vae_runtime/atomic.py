@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vae_runtime.errors import EnvironmentProblem, InputError, OutputExistsError
-
-_TEMPORARY = ".tmp-"
+from vae_runtime.renaming import exchange, rename_to_new
+from vae_runtime.scratch import scratch_beside, set_aside
 
 _DISK_ERRORS = {
     errno.ENOSPC: "the disk is full",
@@ -21,6 +20,13 @@ _DISK_ERRORS = {
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
     errno.EIO: "the disk failed",
+    errno.ESTALE: "the network drive failed",
+    errno.ENOENT: "a folder on the way vanished meanwhile",
+    errno.EXDEV: "what is there belongs to another file system (a mount, or an image's layer)",
+    errno.EBUSY: "what is there is in use (a mount point, perhaps)",
+    errno.EMFILE: "this process has too many files open",
+    errno.ENFILE: "this machine has too many files open",
+    errno.ENOMEM: "not enough memory",
 }
 
 _NAME_ERRORS = {
@@ -28,11 +34,6 @@ _NAME_ERRORS = {
     errno.ENOTDIR: "a file bears the name of a folder above it",
     errno.ENAMETOOLONG: "the name is longer than the file system takes",
 }
-
-
-def temporary_beside(target: Path) -> Path:
-    """Return the name under which `target` is written until it is whole: same folder, hidden."""
-    return target.with_name(f"{_TEMPORARY}{os.getpid()}-{target.name}")
 
 
 def refuse_existing(target: Path, *, overwrite: bool) -> None:
@@ -45,7 +46,7 @@ def refuse_existing(target: Path, *, overwrite: bool) -> None:
 def atomic_file(target: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """Give a temporary path; when the block ends without an error, it becomes `target`.
 
-    Missing parent folders are made. On an error `target` is as it was and the temporary is gone.
+    Missing parent folders are made. On an error `target` is as it was, and nothing else is there.
 
     Raises:
         OutputExistsError: `target` exists and `overwrite` is false.
@@ -53,17 +54,18 @@ def atomic_file(target: Path, *, overwrite: bool = True) -> Iterator[Path]:
         EnvironmentProblem: disk full, read-only or out of quota.
     """
     refuse_existing(target, overwrite=overwrite)
-    temporary = temporary_beside(target)
     with _disk_errors_explained(target):
         if target.is_dir():
             raise OutputExistsError(f"{target} is a folder; expected the name of a file to write")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with _folder_made(target.parent), scratch_beside(target) as scratch:
+            temporary = scratch / target.name
             yield temporary
-            _flush_to_disk(temporary)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+            _flush(temporary)
+            if overwrite:
+                temporary.replace(target)
+            else:
+                _rename_to_new(temporary, target)
+            _confirm(target)
 
 
 @contextlib.contextmanager
@@ -72,7 +74,9 @@ def atomic_folder(
 ) -> Iterator[Path]:
     """Give an empty temporary folder; when the block ends without an error, it becomes `target`.
 
-    A folder that is being replaced is moved aside first and deleted last.
+    A folder that is being replaced changes places with the new one at once. Where the system cannot do that
+    (other than Linux, some network drives) it is moved aside first; killed in that moment, the process leaves
+    the old folder to be put back by the next one that writes beside it.
 
     Args:
         target: the folder.
@@ -86,8 +90,6 @@ def atomic_folder(
         EnvironmentProblem: disk full, read-only or out of quota.
     """
     refuse_existing(target, overwrite=overwrite)
-    temporary = temporary_beside(target)
-    replaced = target.with_name(f"{_TEMPORARY}{os.getpid()}-replaced-{target.name}")
     with _disk_errors_explained(target):
         if target.exists() and not target.is_dir():
             raise OutputExistsError(f"{target} is a file; expected the name of a folder to write")
@@ -95,31 +97,67 @@ def atomic_folder(
             raise OutputExistsError(
                 f"{target} holds other things than what is written here; it is not replaced, even with --overwrite"
             )
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # A killed process of the same number, as in a restarted container, may have left one.
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        try:
+        with _folder_made(target.parent), scratch_beside(target) as scratch:
+            temporary = scratch / target.name
+            temporary.mkdir()
             yield temporary
-            for path in temporary.rglob("*"):
-                _flush_to_disk(path)
-            if target.exists():
-                shutil.rmtree(replaced, ignore_errors=True)
-                target.rename(replaced)
-            temporary.rename(target)
-        finally:
-            if replaced.exists() and not target.exists():
-                replaced.rename(target)
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.rmtree(replaced, ignore_errors=True)
+            for path in (temporary, *temporary.rglob("*")):
+                _flush(path)
+            if not (overwrite and os.path.lexists(target)):
+                _rename_to_new(temporary, target)
+            elif not exchange(temporary, target):
+                set_aside(target, scratch)
+                temporary.rename(target)
+            _confirm(target)
 
 
-def _flush_to_disk(path: Path) -> None:
-    """Ask the system to keep the file through a power cut, before its name says that it is whole."""
-    if path.is_dir():
-        return
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def _rename_to_new(temporary: Path, target: Path) -> None:
+    try:
+        rename_to_new(temporary, target)
+    except FileExistsError as error:
+        raise OutputExistsError(
+            f"{target} was made by another process meanwhile; it is left as it is"
+        ) from error
+
+
+def _flush(path: Path) -> None:
+    """Ask the system to keep a file, or the names in a folder, through a power cut."""
+    if path.is_dir() and os.name == "nt":
+        return  # there a folder cannot be opened
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems keep no folders by themselves.
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _confirm(target: Path) -> None:
+    """Ask the system to keep the new name as well. Too late to take it back, should that fail."""
+    try:
+        _flush(target.parent)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{target} is written, but the disk did not confirm it ({error.strerror}): "
+            "a power cut may bring back what was there before"
+        ) from error
+
+
+@contextlib.contextmanager
+def _folder_made(folder: Path) -> Iterator[None]:
+    """Make a folder and those above it where they are missing; after an error they are gone again."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for path in missing:
+            with contextlib.suppress(OSError):  # somebody else writes there, too
+                path.rmdir()
+        raise
 
 
 @contextlib.contextmanager

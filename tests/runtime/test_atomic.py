@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import stat
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
-from vae_runtime import EnvironmentProblem, InputError
-from vae_runtime.atomic import atomic_file, atomic_folder, refuse_existing, temporary_beside
+from vae_runtime import EnvironmentProblem, InputError, atomic, locks, renaming, scratch
+from vae_runtime.atomic import atomic_file, atomic_folder, refuse_existing
 from vae_runtime.errors import OutputExistsError
 
 
@@ -106,8 +110,8 @@ def test_while_it_is_written_the_old_file_stays(tmp_path: Path) -> None:
     with atomic_file(target) as beside:
         beside.write_text("half")
         assert target.read_text() == "old"
-        assert beside.parent == tmp_path
-        assert beside.name.startswith(".tmp-")
+        assert beside.parent.parent == tmp_path  # the same file system, so that renaming does it
+        assert beside.parent.name.startswith(".tmp-")
     assert target.read_text() == "half"
 
 
@@ -165,18 +169,194 @@ def test_a_place_that_cannot_be_written_to_is_a_problem_of_the_environment(write
 
 
 @both
-def test_what_a_killed_process_of_the_same_number_left_is_no_hindrance(
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EMFILE, errno.EBUSY])
+def test_every_failure_of_the_disk_is_a_problem_of_the_environment(
+    tmp_path: Path, write: Write, new: Any, error: int
+) -> None:
+    with pytest.raises(EnvironmentProblem, match=r"cannot write .*out: .*; nothing was changed"):
+        write(tmp_path / "out", "new", overwrite=False, fail=OSError(error, os.strerror(error)))
+
+
+@both
+def test_folders_made_for_an_output_that_failed_are_gone_again(
     tmp_path: Path, write: Write, new: Any
 ) -> None:
+    (tmp_path / "kept").mkdir()
+    with pytest.raises(OurFailureError):
+        write(tmp_path / "kept" / "a" / "b" / "out", "new", overwrite=False, fail=OurFailureError())
+    assert list(tmp_path.rglob("*")) == [tmp_path / "kept"]
+
+
+@both
+@pytest.mark.parametrize("system", ["this one", "one that knows no such rename"])
+def test_what_another_process_wrote_meanwhile_is_not_replaced_unasked(
+    tmp_path: Path, write: Write, new: Any, system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if system != "this one":
+        monkeypatch.setattr(renaming, "_renameat2", lambda: None)
+    writer = atomic_file if write is write_file else atomic_folder
+    with (
+        pytest.raises(OutputExistsError, match="out was made by another process meanwhile"),
+        writer(tmp_path / "out", overwrite=False) as beside,
+    ):
+        write(tmp_path / "out", "theirs", overwrite=False)
+        theirs = contents(tmp_path / "out")
+        if write is write_file:
+            beside.write_text("ours")
+    assert contents(tmp_path / "out") == theirs
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+OURS = {str(Path(module.__file__)) for module in (atomic, locks, renaming, scratch)}
+
+
+def interrupted_at_line(number: int, work: Callable[[], None]) -> bool:
+    """Let a Ctrl-C come before the n-th line of our own code that runs; tell whether there was such a line."""
+    left = number
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename not in OURS:
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    assert left > 0, "the interruption was swallowed"
+    return False
+
+
+@both
+@pytest.mark.parametrize("system", ["exchanges folders", "moves them aside"])
+def test_an_interruption_at_any_line_leaves_the_old_or_the_new_and_nothing_else(
+    tmp_path: Path, write: Write, new: Any, system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # slow, and of no matter here
+    if system == "moves them aside":
+        monkeypatch.setattr(renaming, "_renameat2", lambda: None)
     write(tmp_path / "out", "old", overwrite=False)
-    for name in (temporary_beside(tmp_path / "out").name, f".tmp-{os.getpid()}-replaced-out"):
-        if (tmp_path / "out").is_dir():
-            (tmp_path / name).mkdir()
-            (tmp_path / name / "half").write_text("half")
-        elif "replaced" not in name:
-            (tmp_path / name).write_text("half")
+    old = contents(tmp_path / "out")
+    seen, number = [], 1
+    while interrupted_at_line(number, lambda: write(tmp_path / "out", "new", overwrite=True)):
+        assert [path.name for path in tmp_path.iterdir()] == ["out"], number
+        seen.append(contents(tmp_path / "out"))
+        assert seen[-1] in (old, new), number
+        write(tmp_path / "out", "old", overwrite=True)
+        number += 1
+    assert number > 30
+    assert old in seen
+    assert new in seen
+
+
+def test_a_folder_that_is_replaced_is_never_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    if not renaming._renameat2():
+        pytest.skip("this system cannot exchange two folders")
+    write_folder(tmp_path / "out", "old", overwrite=False)
+    done, missing = threading.Event(), []
+
+    def look() -> None:
+        while not done.is_set():
+            if not (tmp_path / "out" / "inner" / "file").exists():
+                missing.append(True)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    for _ in range(100):
+        write_folder(tmp_path / "out", "new", overwrite=True)
+    done.set()
+    looking.join()
+    assert missing == []
+
+
+@both
+def test_a_system_that_cannot_exchange_folders_replaces_them_too(
+    tmp_path: Path, write: Write, new: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renaming, "_renameat2", lambda: None)
+    write(tmp_path / "out", "old", overwrite=False)
     write(tmp_path / "out", "new", overwrite=True)
     assert contents(tmp_path / "out") == new
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_where_the_new_folder_cannot_take_its_place_the_old_one_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renaming, "_renameat2", lambda: None)
+    write_folder(tmp_path / "out", "old", overwrite=False)
+    rename = os.rename
+
+    def fail_for_the_new_one(source: Any, target: Any, **options: Any) -> None:
+        if Path(source).parent.name != "replaced" and Path(target) == tmp_path / "out":
+            raise OSError(errno.EIO, "gone")
+        rename(source, target, **options)
+
+    with monkeypatch.context() as patched, pytest.raises(EnvironmentProblem, match="the disk failed"):
+        patched.setattr(Path, "rename", fail_for_the_new_one)
+        write_folder(tmp_path / "out", "new", overwrite=True)
+    assert contents(tmp_path / "out") == {os.path.join("inner", "file"): "old"}  # noqa: PTH118
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_link_to_a_folder_is_replaced_and_the_folder_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "photographs").mkdir()
+    (tmp_path / "photographs" / "0001.png").write_text("dear")
+    (tmp_path / "out").symlink_to("photographs")
+    write_folder(tmp_path / "out", "new", overwrite=True)
+    assert not (tmp_path / "out").is_symlink()
+    assert (tmp_path / "photographs" / "0001.png").read_text() == "dear"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "photographs"]
+
+
+@both
+def test_files_reach_the_disk_before_their_name_and_the_name_before_success(
+    tmp_path: Path, write: Write, new: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[tuple[str, str]] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        events.append(("flush", Path(f"/proc/self/fd/{descriptor}").readlink().name))
+        events.append(("there", str((tmp_path / "out").exists())))
+        fsync(descriptor)
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("needs Linux to tell which file a descriptor is of")
+    monkeypatch.setattr(os, "fsync", note)
+    write(tmp_path / "out", "new", overwrite=False)
+    flushed = [name for kind, name in events if kind == "flush"]
+    there = [name for kind, name in events if kind == "there"]
+    assert sorted(flushed[:-1]) == (["out"] if write is write_file else ["file", "inner", "out"])
+    assert flushed[-1] == tmp_path.name  # the folder that holds the new name
+    assert there == ["False"] * (len(there) - 1) + ["True"]
+
+
+def test_a_name_that_the_disk_does_not_confirm_is_told_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def fail_for_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_for_folders)
+    with pytest.raises(EnvironmentProblem, match=r"out is written, but the disk did not confirm it \(Input"):
+        write_file(tmp_path / "out", "new", overwrite=False)
+    assert contents(tmp_path / "out") == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
