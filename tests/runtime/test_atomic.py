@@ -195,15 +195,16 @@ def test_what_another_process_wrote_meanwhile_is_not_replaced_unasked(
     if system != "this one":
         monkeypatch.setattr(renaming, "_renameat2", lambda: None)
     writer = atomic_file if write is write_file else atomic_folder
-    with (
-        pytest.raises(OutputExistsError, match="out was made by another process meanwhile"),
-        writer(tmp_path / "out", overwrite=False) as beside,
-    ):
-        write(tmp_path / "out", "theirs", overwrite=False)
-        theirs = contents(tmp_path / "out")
-        if write is write_file:
-            beside.write_text("ours")
-    assert contents(tmp_path / "out") == theirs
+
+    def write_beaten() -> None:
+        with writer(tmp_path / "out", overwrite=False) as beside:
+            write(tmp_path / "out", "new", overwrite=False)
+            if write is write_file:
+                beside.write_text("too late")
+
+    with pytest.raises(OutputExistsError, match="out was made by another process meanwhile"):
+        write_beaten()
+    assert contents(tmp_path / "out") == new
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -237,13 +238,20 @@ def interrupted_at_line(number: int, work: Callable[[], None]) -> bool:
     return False
 
 
-@both
-@pytest.mark.parametrize("system", ["exchanges folders", "moves them aside"])
+@pytest.mark.parametrize(
+    ("write", "new", "system"),
+    [
+        (write_file, "new", "this one"),
+        (write_folder, {os.path.join("inner", "file"): "new"}, "one that exchanges folders"),  # noqa: PTH118
+        (write_folder, {os.path.join("inner", "file"): "new"}, "one that moves them aside"),  # noqa: PTH118
+    ],
+    ids=["file", "exchanged folder", "moved folder"],
+)
 def test_an_interruption_at_any_line_leaves_the_old_or_the_new_and_nothing_else(
     tmp_path: Path, write: Write, new: Any, system: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)  # slow, and of no matter here
-    if system == "moves them aside":
+    if system == "one that moves them aside":
         monkeypatch.setattr(renaming, "_renameat2", lambda: None)
     write(tmp_path / "out", "old", overwrite=False)
     old = contents(tmp_path / "out")
@@ -303,8 +311,8 @@ def test_where_the_new_folder_cannot_take_its_place_the_old_one_comes_back(
             raise OSError(errno.EIO, "gone")
         rename(source, target, **options)
 
-    with monkeypatch.context() as patched, pytest.raises(EnvironmentProblem, match="the disk failed"):
-        patched.setattr(Path, "rename", fail_for_the_new_one)
+    monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
+    with pytest.raises(EnvironmentProblem, match="the disk failed"):
         write_folder(tmp_path / "out", "new", overwrite=True)
     assert contents(tmp_path / "out") == {os.path.join("inner", "file"): "old"}  # noqa: PTH118
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
