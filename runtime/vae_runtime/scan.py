@@ -1,29 +1,35 @@
 """The gate before onnxruntime: is every byte of a graph something that a bundle's graph may hold?
 
-A parser of protobuf's wire format against an allow-list, in the standard library alone. It must never read
-bytes otherwise than onnxruntime's own parser does, or what was looked at is not what runs. So anything that
-parsers are known to read differently is refused: tags above 32 bits, overlong numbers, groups, unknown fields,
-a singular message that stands twice (parsers merge those).
+An allow-list over the whole file, in the standard library alone: `wire` reads the bytes, `onnx_schema` says
+what may stand where, and here is looked at what it means. Memory is bounded by the file's size, time by
+limits on the numbers of fields, nodes and tensors.
+
+What it cannot see is the size of what a graph computes from its input: operators that join or broadcast can
+still ask for more memory than a machine has.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
 from vae_runtime.errors import UnsafeBundleError
-from vae_runtime.onnx_schema import FIXED32, FIXED64, LENGTH, MESSAGES, OPERATORS, REFUSED_FIELDS, VARINT
+from vae_runtime.onnx_schema import ELEMENTS, LARGEST_INTS, OPERATORS, VALUE_FIELDS
+from vae_runtime.wire import Found, Reader
 
-MOST_NODES = 20_000
-MOST_TENSORS = 20_000
-_MOST_DIMENSIONS = 8
-_LARGEST_TAG = 2**32 - 1
+MOST_NODES = 4_000
+MOST_TENSORS = 8_000
+MOST_DIMENSIONS = 8
+MOST_INPUTS = 256
+"""Of one node; as many outputs."""
+MOST_GROWTH = 2**20
+"""How many times larger the area of an image may be made by all transposed convolutions together."""
 
-# Bytes of one element by TensorProto.DataType: float, uint8, int8, uint16, int16, int32, int64, bool, float16,
-# double, uint32, uint64, bfloat16.
-_ELEMENT_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
+_LARGEST_DIMENSION = 2**31 - 1
+_FLATBUFFER = b"ORTM"  # at byte 4 of onnxruntime's own format, which it prefers where it sees it
+_SESSION_SETTINGS = "ort_config"  # metadata that onnxruntime may take its settings from
 
 
 @dataclass(frozen=True)
@@ -34,19 +40,15 @@ class Scan:
     opset: int
     operators: Mapping[str, int]
     """How often each operator stands in the graph."""
+    tensors: int
     parameters: int
     """Numbers in all tensors."""
     metadata: Mapping[str, str]
 
-
-@dataclass
-class _Found:
-    ir_version: int = 0
-    opsets: list[tuple[str, int]] = field(default_factory=list)
-    operators: Counter[str] = field(default_factory=Counter)
-    tensors: int = 0
-    parameters: int = 0
-    metadata: dict[str, str] = field(default_factory=dict)
+    @property
+    def nodes(self) -> int:
+        """Operators in all."""
+        return sum(self.operators.values())
 
 
 def scan(data: bytes, source: str) -> Scan:
@@ -63,194 +65,248 @@ def scan(data: bytes, source: str) -> Scan:
         UnsafeBundleError: not an ONNX file, or one with something that is not on the list; the message names
             it and the byte where it stands.
     """
-    scanner = _Scanner(memoryview(data), source)
-    scanner.model(0, len(data))
-    found = scanner.found
-    if [domain for domain, _ in found.opsets] != [""]:
-        domains = ", ".join(repr(domain) for domain, _ in found.opsets) or "none"
+    if data[4:8] == _FLATBUFFER:
+        raise UnsafeBundleError(f"{source}: refused: onnxruntime's own format; expected an ONNX model")
+    scanner = _Scanner(data, source)
+    scanner.model(len(data))
+    seen = scanner.seen
+    if not seen.operators:
+        raise UnsafeBundleError(f"{source}: not an ONNX model: no graph with operators in it")
+    if [domain for domain, _ in seen.opsets] != [""]:
+        domains = ", ".join(repr(domain) for domain, _ in seen.opsets) or "none"
         raise UnsafeBundleError(
             f"{source}: operator sets of domains {domains}; expected the standard one alone, ''"
         )
-    if not found.operators:
-        raise UnsafeBundleError(f"{source}: not an ONNX model: no graph with operators in it")
-    return Scan(found.ir_version, found.opsets[0][1], dict(found.operators), found.parameters, found.metadata)
+    return Scan(
+        ir_version=seen.ir_version,
+        opset=seen.opsets[0][1],
+        operators=dict(seen.operators),
+        tensors=seen.tensors,
+        parameters=seen.parameters,
+        metadata=seen.metadata,
+    )
+
+
+@dataclass
+class _Seen:
+    ir_version: int = 0
+    opsets: list[tuple[str, int]] = field(default_factory=list)
+    operators: Counter[str] = field(default_factory=Counter)
+    nodes: int = 0
+    tensors: int = 0
+    initializers: set[str] = field(default_factory=set)
+    parameters: int = 0
+    growth: int = 1
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Attribute:
+    name: str = ""
+    kind: int = 0
+    values: set[str] = field(default_factory=set)
+    """The fields in which a value stands: one, if all is well."""
+    ints: list[int] = field(default_factory=list)
+
+
+@dataclass
+class _Tensor:
+    name: str = ""
+    element: int = 0
+    dims: list[int] = field(default_factory=list)
+    raw_bytes: int | None = None
+    typed: dict[str, int] = field(default_factory=dict)
+    """Numbers in each of the fields that may hold them instead of raw_data."""
 
 
 class _Scanner:
-    """Walks the messages. One method for each that is looked into; the others are only checked for form."""
+    """Walks the messages: one method for each that is looked into."""
 
-    def __init__(self, data: memoryview, source: str) -> None:
-        self._data = data
-        self._source = source
-        self.found = _Found()
+    def __init__(self, data: bytes, source: str) -> None:
+        self._reader = Reader(data, source)
+        self.seen = _Seen()
 
-    def model(self, start: int, end: int) -> None:
-        for name, at, value in self._fields("ModelProto", start, end):
+    def model(self, length: int) -> None:
+        for found in self._reader.fields("ModelProto", 0, length):
+            name = found.field.name
             if name == "ir_version":
-                self.found.ir_version = value[0]
+                self.seen.ir_version = found.number or 0
             elif name == "graph":
-                self._graph(*value)
+                self._graph(found)
             elif name == "opset_import":
-                self.found.opsets.append(self._opset(*value))
+                self.seen.opsets.append(self._opset(found))
             elif name == "metadata_props":
-                self._metadata(at, *value)
+                self._metadata(found)
 
-    def _opset(self, start: int, end: int) -> tuple[str, int]:
+    def _opset(self, opset: Found) -> tuple[str, int]:
         domain, version = "", 0
-        for name, at, value in self._fields("OperatorSetIdProto", start, end):
-            if name == "domain":
-                domain = self._text(at, *value)
+        for found in self._reader.fields("OperatorSetIdProto", opset.start, opset.end):
+            if found.field.name == "domain":
+                domain = self._reader.text(found)
             else:
-                version = value[0]
+                version = found.number or 0
         return domain, version
 
-    def _metadata(self, at: int, start: int, end: int) -> None:
-        entry = {
-            name: self._text(where, *value)
-            for name, where, value in self._fields("StringStringEntryProto", start, end)
+    def _metadata(self, entry: Found) -> None:
+        texts = {
+            found.field.name: self._reader.text(found)
+            for found in self._reader.fields("StringStringEntryProto", entry.start, entry.end)
         }
-        key = entry.get("key", "")
-        if key in self.found.metadata:
-            raise self._refuse(at, f"metadata {key!r} stands twice")
-        self.found.metadata[key] = entry.get("value", "")
+        key = texts.get("key", "")
+        if key in self.seen.metadata:
+            raise self._reader.refuse(entry.at, f"metadata {key!r} stands twice")
+        if key == _SESSION_SETTINGS:
+            raise self._reader.refuse(entry.at, f"settings for onnxruntime (metadata {key!r})")
+        self.seen.metadata[key] = texts.get("value", "")
 
-    def _graph(self, start: int, end: int) -> None:
-        for name, at, value in self._fields("GraphProto", start, end):
+    def _graph(self, graph: Found) -> None:
+        for found in self._reader.fields("GraphProto", graph.start, graph.end):
+            name = found.field.name
             if name == "node":
-                self._node(at, *value)
+                self._node(found)
             elif name == "initializer":
-                self._tensor(at, *value)
+                self._initializer(found)
             elif name in ("input", "output", "value_info"):
-                self._check_form("ValueInfoProto", *value)
+                self._form(found)
 
-    def _node(self, at: int, start: int, end: int) -> None:
-        operator = ""
-        for name, where, value in self._fields("NodeProto", start, end):
+    def _node(self, node: Found) -> None:
+        operator, attributes, names = "", dict[str, _Attribute](), Counter[str]()
+        for found in self._reader.fields("NodeProto", node.start, node.end):
+            name = found.field.name
             if name == "op_type":
-                operator = self._text(where, *value)
-            elif name == "domain" and self._text(where, *value):
-                raise self._refuse(
-                    where, f"a node of domain {self._text(where, *value)!r}", "the standard one, ''"
+                operator = self._reader.text(found)
+            elif name == "domain" and self._reader.text(found):
+                raise self._reader.refuse(
+                    found.at, f"a node of domain {self._reader.text(found)!r}", "the standard one, ''"
                 )
             elif name == "attribute":
-                self._attribute(*value)
+                attribute = self._attribute(found)
+                if attribute.name in attributes:
+                    raise self._reader.refuse(found.at, f"attribute {attribute.name!r} twice", "once")
+                attributes[attribute.name] = attribute
+            elif name in ("input", "output"):
+                names[name] += 1
         if operator not in OPERATORS:
-            raise self._refuse(
-                at, f"operator {operator!r}", "one of the operators that small image models need"
+            raise self._reader.refuse(
+                node.at, f"operator {operator!r}", "one of the operators that small image models need"
             )
-        self.found.operators[operator] += 1
-        if self.found.operators.total() > MOST_NODES:
-            raise self._refuse(at, f"more than {MOST_NODES} nodes")
+        if max(names.values(), default=0) > MOST_INPUTS:
+            raise self._reader.refuse(node.at, f"a node of more than {MOST_INPUTS} inputs or outputs")
+        self._check_meaning(node.at, operator, attributes)
+        self.seen.operators[operator] += 1
+        self.seen.nodes += 1
+        if self.seen.nodes > MOST_NODES:
+            raise self._reader.refuse(node.at, f"more than {MOST_NODES} nodes")
 
-    def _attribute(self, start: int, end: int) -> None:
-        for name, at, value in self._fields("AttributeProto", start, end):
+    def _check_meaning(self, at: int, operator: str, attributes: Mapping[str, _Attribute]) -> None:
+        """Refuse what makes far more than it is given."""
+        for name, largest in LARGEST_INTS.items():
+            for number in attributes[name].ints if name in attributes else ():
+                if number > largest:
+                    raise self._reader.refuse(at, f"{name} of {_signed(number)}", f"from 0 to {largest}")
+        if operator == "ConvTranspose" and "strides" in attributes:
+            self.seen.growth *= max(1, prod(attributes["strides"].ints))
+            if self.seen.growth > MOST_GROWTH:
+                raise self._reader.refuse(
+                    at, f"images made {self.seen.growth} times larger", f"at most {MOST_GROWTH} times"
+                )
+        if operator == "Cast" and "to" in attributes and not {*attributes["to"].ints} <= ELEMENTS.keys():
+            raise self._reader.refuse(at, "a cast to another type", "a type of plain numbers")
+
+    def _attribute(self, message: Found) -> _Attribute:
+        attribute = _Attribute()
+        for found in self._reader.fields("AttributeProto", message.start, message.end):
+            name = found.field.name
+            if name == "name":
+                attribute.name = self._reader.text(found)
+            elif name == "type":
+                attribute.kind = found.number or 0
+            elif name != "doc_string":
+                attribute.values.add(name)
             if name == "t":
-                self._tensor(at, *value)
-
-    def _tensor(self, at: int, start: int, end: int) -> None:
-        dims: list[int] = []
-        data_type, raw_bytes = 0, None
-        for name, where, value in self._fields("TensorProto", start, end):
-            if name == "dims":
-                dims.extend(self._numbers(where, value))
-            elif name == "data_type":
-                data_type = value[0]
-            elif name == "raw_data":
-                raw_bytes = value[1] - value[0]
-            elif name == "data_location" and value[0] != 0:
-                raise self._refuse(where, "external data", "every tensor inside the file")
-        self._check_size(at, dims, data_type, raw_bytes, end - start)
-        self.found.tensors += 1
-        if self.found.tensors > MOST_TENSORS:
-            raise self._refuse(at, f"more than {MOST_TENSORS} tensors")
-
-    def _check_size(
-        self, at: int, dims: list[int], data_type: int, raw_bytes: int | None, length: int
-    ) -> None:
-        """Refuse a tensor that claims more numbers than its bytes can hold."""
-        if data_type not in _ELEMENT_BYTES:
-            raise self._refuse(at, f"a tensor of data type {data_type}", "a type of plain numbers")
-        if len(dims) > _MOST_DIMENSIONS or any(size >= 2**31 for size in dims):
-            raise self._refuse(at, f"a tensor of shape {dims[:_MOST_DIMENSIONS]}")
-        count = prod(dims)
-        claimed = count * _ELEMENT_BYTES[data_type]
-        if (raw_bytes is not None and claimed != raw_bytes) or count > length:
-            raise self._refuse(
-                at, f"a tensor of {count} numbers in {length} bytes", f"{claimed} bytes of data"
+                self._tensor(found)
+            elif name in ("i", "ints"):
+                attribute.ints.extend(self._reader.numbers(found))
+            elif name == "floats":
+                self._reader.count_floats(found)
+        value = VALUE_FIELDS.get(attribute.kind)
+        # An empty list leaves no field behind; everything else stands in the field that the type names.
+        if attribute.values != {value} and not (value in ("floats", "ints") and not attribute.values):
+            values = ", ".join(sorted(attribute.values)) or "no field"
+            raise self._reader.refuse(
+                message.at,
+                f"attribute {attribute.name!r} of type {attribute.kind} with its value in {values}",
             )
-        self.found.parameters += count
+        return attribute
 
-    def _check_form(self, message: str, start: int, end: int) -> None:
-        """Check a message and those inside it against the list, without looking at what they say."""
-        schema = {entry.name: entry.message for entry in MESSAGES[message].values()}
-        for name, _, value in self._fields(message, start, end):
-            inner = schema[name]
-            if inner is not None:
-                self._check_form(inner, *value)
+    def _initializer(self, message: Found) -> None:
+        tensor = self._tensor(message)
+        if tensor.name in self.seen.initializers:
+            raise self._reader.refuse(message.at, f"initializer {tensor.name!r} twice", "once")
+        self.seen.initializers.add(tensor.name)
 
-    def _fields(self, message: str, start: int, end: int) -> Iterator[tuple[str, int, tuple[int, ...]]]:
-        """Yield name, place and value of every field: (number,), or (start, end) of what has a length."""
-        schema, seen, position = MESSAGES[message], set(), start
-        while position < end:
-            at = position
-            tag, position = self._varint(position, end)
-            number, wire_type = tag >> 3, tag & 7
-            known = schema.get(number) if tag <= _LARGEST_TAG else None
-            if known is None:
-                what = REFUSED_FIELDS.get((message, number), f"field {number}")
-                raise self._refuse(at, f"{what} in a {message}")
-            if wire_type not in known.wire_types:
-                raise self._refuse(at, f"{message}.{known.name} of wire type {wire_type}")
-            if not known.repeated and number in seen:
-                raise self._refuse(at, f"{message}.{known.name} twice", "once")
-            seen.add(number)
-            value, position = self._value(wire_type, position, end)
-            yield known.name, at, value
+    def _tensor(self, message: Found) -> _Tensor:
+        tensor = _Tensor()
+        for found in self._reader.fields("TensorProto", message.start, message.end):
+            name = found.field.name
+            if name == "name":
+                tensor.name = self._reader.text(found)
+            elif name == "dims":
+                tensor.dims.extend(self._reader.numbers(found))
+            elif name == "data_type":
+                tensor.element = found.number or 0
+            elif name == "raw_data":
+                tensor.raw_bytes = found.end - found.start
+            elif name == "float_data":
+                tensor.typed[name] = tensor.typed.get(name, 0) + self._reader.count_floats(found)
+            elif name in ("int32_data", "int64_data"):
+                tensor.typed[name] = tensor.typed.get(name, 0) + len(self._reader.numbers(found))
+            elif name == "data_location" and found.number:
+                raise self._reader.refuse(found.at, "external data", "every tensor inside the file")
+        self._check_size(message.at, tensor)
+        self.seen.tensors += 1
+        if self.seen.tensors > MOST_TENSORS:
+            raise self._reader.refuse(message.at, f"more than {MOST_TENSORS} tensors")
+        return tensor
 
-    def _value(self, wire_type: int, position: int, end: int) -> tuple[tuple[int, ...], int]:
-        if wire_type == VARINT:
-            number, position = self._varint(position, end)
-            return (number,), position
-        if wire_type == LENGTH:
-            length, position = self._varint(position, end)
+    def _check_size(self, at: int, tensor: _Tensor) -> None:
+        """Refuse a tensor whose shape claims more or fewer numbers than it holds."""
+        element = ELEMENTS.get(tensor.element)
+        if element is None:
+            raise self._reader.refuse(
+                at, f"a tensor of data type {tensor.element}", "a type of plain numbers"
+            )
+        if len(tensor.dims) > MOST_DIMENSIONS or max(tensor.dims, default=0) > _LARGEST_DIMENSION:
+            shape = [_signed(size) for size in tensor.dims[: MOST_DIMENSIONS + 1]]
+            raise self._reader.refuse(at, f"a tensor of shape {shape}")
+        count = prod(tensor.dims)
+        if tensor.raw_bytes is not None:
+            right = not tensor.typed and tensor.raw_bytes == count * element.bytes
         else:
-            length = {FIXED32: 4, FIXED64: 8}[wire_type]
-        if length > end - position:
-            raise self._refuse(position, f"a value of {length} bytes where {end - position} are left")
-        return (position, position + length), position + length
+            right = {*tensor.typed} <= {element.typed_field} and sum(tensor.typed.values()) == count
+        if not right:
+            held = [f"{tensor.raw_bytes} bytes in raw_data"] * (tensor.raw_bytes is not None)
+            held += [f"{numbers} in {name}" for name, numbers in tensor.typed.items()]
+            raise self._reader.refuse(
+                at,
+                f"a tensor of {count} numbers of data type {tensor.element} with {' and '.join(held) or 'no data'}",
+                f"{count * element.bytes} bytes in raw_data",
+            )
+        self.seen.parameters += count
 
-    def _varint(self, position: int, end: int) -> tuple[int, int]:
-        """Read a number of seven bits a byte, lowest first; at most ten bytes, and 64 bits."""
-        number = 0
-        for index in range(10):
-            if position + index >= end:
-                raise self._refuse(position, "a number that is cut short")
-            byte = self._data[position + index]
-            number |= (byte & 0x7F) << (7 * index)
-            if byte < 0x80:
-                if number >= 2**64 or (byte == 0 and index > 0):
-                    raise self._refuse(position, "a number in an unusual form")
-                return number, position + index + 1
-        raise self._refuse(position, "a number of more than ten bytes")
+    def _form(self, message: Found) -> None:
+        """Check a message and those inside it against the list, without looking at what they say."""
+        names = Counter[str]()
+        for found in self._reader.fields(message.field.message or "", message.start, message.end):
+            names[found.field.name] += 1
+            if found.field.message is not None:
+                self._form(found)
+        if names["dim"] > MOST_DIMENSIONS:
+            raise self._reader.refuse(message.at, f"a shape of more than {MOST_DIMENSIONS} dimensions")
+        if names["dim_value"] and names["dim_param"]:
+            raise self._reader.refuse(message.at, "a dimension with a number and a name", "one of them")
 
-    def _numbers(self, at: int, value: tuple[int, ...]) -> list[int]:
-        """Return the numbers of a repeated field's entry: one, or a packed run of them."""
-        if len(value) == 1:
-            return [value[0]]
-        numbers, (position, end) = [], value
-        while position < end:
-            number, position = self._varint(position, end)
-            numbers.append(number)
-            if len(numbers) > _MOST_DIMENSIONS:
-                raise self._refuse(at, f"a tensor of more than {_MOST_DIMENSIONS} dimensions")
-        return numbers
 
-    def _text(self, at: int, start: int, end: int) -> str:
-        try:
-            return bytes(self._data[start:end]).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise self._refuse(at, "text that is not UTF-8") from error
-
-    def _refuse(self, at: int, found: str, expected: str = "") -> UnsafeBundleError:
-        wanted = f"; expected {expected}" if expected else ""
-        return UnsafeBundleError(f"{self._source}: refused: {found} at byte {at}{wanted}")
+def _signed(number: int) -> int:
+    """Return what a number of 64 bits means where it may be negative."""
+    return number - 2**64 if number >= 2**63 else number

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from vae_runtime.bundle import shipped_models
 from vae_runtime.errors import UnsafeBundleError
-from vae_runtime.onnx_schema import MESSAGES, OPERATORS, REFUSED_FIELDS
-from vae_runtime.scan import MOST_NODES, scan
+from vae_runtime.onnx_schema import OPERATORS
+from vae_runtime.scan import MOST_INPUTS, MOST_NODES, MOST_TENSORS, scan
 
 GRAPHS = [
     *Path(__file__).parents[1].glob("assets/*/*.onnx"),
@@ -29,17 +29,25 @@ def model(*graph: tuple[int, object], more: tuple[tuple[int, object], ...] = (OP
     return onnx.message((1, 8), (7, onnx.message(*graph)), *more)
 
 
-def with_attribute(*fields: tuple[int, object]) -> bytes:
+def with_attribute(*fields: tuple[int, object], operator: str = "Relu", name: str = "a") -> bytes:
     """A model whose one node has an attribute of these fields."""
-    return model((1, RELU + onnx.message((5, onnx.message((1, "a"), *fields)))))
+    return model((1, onnx.node(operator, ["x"], ["y"], onnx.message((1, name), *fields))))
+
+
+def with_ints(operator: str, name: str, *values: int) -> bytes:
+    """A model whose one node has an attribute of whole numbers."""
+    return model((1, onnx.node(operator, ["x"], ["y"], onnx.ints_attribute(name, values))))
 
 
 def with_tensor(*fields: tuple[int, object]) -> bytes:
     return model((1, RELU), (5, onnx.message(*fields)))
 
 
-def raw(number: int, wire_type: int, payload: bytes) -> bytes:
-    return onnx._varint(number << 3 | wire_type) + payload
+def with_input(*dimensions: bytes) -> bytes:
+    """A model whose one input has these dimensions."""
+    shape = onnx.message(*((1, dimension) for dimension in dimensions))
+    kind = onnx.message((1, onnx.message((1, 1), (2, shape))))
+    return model((1, RELU), (11, onnx.message((1, "x"), (2, kind))))
 
 
 @pytest.mark.parametrize("path", GRAPHS, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -59,7 +67,7 @@ def test_what_it_saw_is_what_is_in_the_graph() -> None:
         (5, onnx.constant("b", np.ones((3, 5), np.float32))),
     )
     seen = scan(onnx.with_card(data, "text"), "graph")
-    assert (seen.ir_version, seen.opset, seen.parameters) == (8, 17, 15)
+    assert (seen.ir_version, seen.opset, seen.nodes, seen.tensors, seen.parameters) == (8, 17, 3, 1, 15)
     assert seen.operators == {"Relu": 2, "Add": 1}
     assert seen.metadata == {onnx.CARD: "text"}
 
@@ -68,57 +76,238 @@ SUBGRAPH = onnx.message((1, RELU))
 REFUSED = {
     "a local function": (model((1, RELU), more=(OPSET, (25, onnx.message((1, "f"))))), "local functions"),
     "training information": (model((1, RELU), more=(OPSET, (20, b""))), "training information"),
-    "a subgraph": (with_attribute((6, SUBGRAPH)), "a subgraph"),
-    "subgraphs": (with_attribute((11, SUBGRAPH)), "subgraphs"),
-    "a sparse attribute": (with_attribute((22, b"")), "a sparse tensor"),
-    "sparse attributes": (with_attribute((23, b"")), "sparse tensors"),
+    "a subgraph": (with_attribute((6, SUBGRAPH), (20, 5)), "a subgraph"),
+    "subgraphs": (with_attribute((11, SUBGRAPH), (20, 10)), "subgraphs"),
+    "a sparse attribute": (with_attribute((22, b""), (20, 11)), "a sparse tensor"),
+    "sparse attributes": (with_attribute((23, b""), (20, 12)), "sparse tensors"),
+    "a list of texts": (with_attribute((9, "a"), (20, 8)), "a list of texts"),
     "a sparse initializer": (model((1, RELU), (15, b"")), "sparse initializers"),
-    "an attribute of a function": (with_attribute((21, "other")), "a reference to a function's attribute"),
+    "an attribute of a function": (
+        with_attribute((21, "other"), (20, 2)),
+        "a reference to a function's attribute",
+    ),
     "external data": (model((1, RELU), (5, onnx.outside_constant("w", [2], "../secret"))), "external data"),
     "external data by location alone": (with_tensor((2, 1), (14, 1)), "external data"),
+    # Parsers keep 32 bits of an enumeration: this is 1 to onnxruntime.
+    "external data by a location above 32 bits": (with_tensor((2, 1), (14, 2**32 + 1)), "external data"),
+    "an unknown location": (with_tensor((2, 1), (14, 2)), "external data"),
     "external data in an attribute": (
-        with_attribute((5, onnx.outside_constant("w", [2], "secret"))),
+        with_attribute((5, onnx.outside_constant("w", [2], "secret")), (20, 4)),
         "external data",
     ),
-    "a node of another domain": (model((1, RELU + onnx.message((7, "com.evil")))), "a node of domain 'com.evil'"),
+    "a node of another domain": (
+        model((1, RELU + onnx.message((7, "com.evil")))),
+        "a node of domain 'com.evil' at byte 18; expected the standard one, ''",
+    ),
+    "the standard domain's other name": (
+        model((1, RELU + onnx.message((7, "ai.onnx")))),
+        "a node of domain 'ai.onnx'",
+    ),
     "another operator set": (
         model((1, RELU), more=(OPSET, (8, onnx.message((1, "com.evil"), (2, 1))))),
-        "operator sets of domains '', 'com.evil'",
+        "operator sets of domains '', 'com.evil'; expected the standard one alone, ''",
+    ),
+    "the standard operator set twice": (
+        model((1, RELU), more=(OPSET, OPSET)),
+        "operator sets of domains '', ''",
     ),
     "no operator set": (model((1, RELU), more=()), "operator sets of domains none"),
     "two graphs": (model((1, RELU), more=(OPSET, (7, SUBGRAPH))), "ModelProto.graph twice"),
     "metadata twice": (
         model((1, RELU), more=(OPSET, *[(14, onnx.message((1, "k"), (2, v))) for v in "ab"])),
-        "metadata 'k' stands twice",
+        "metadata 'k' stands twice at byte 30",
     ),
-    "a tensor of text": (with_tensor((2, 8)), "data type 8"),
-    "a tensor of nothing": (with_tensor((1, 1)), "data type 0"),
-    "a tensor larger than its bytes": (with_tensor((1, 2**30), (2, 1), (9, b"1234")), "a tensor of 1073741824 numbers"),
-    "a tensor smaller than its bytes": (with_tensor((1, 1), (2, 1), (9, b"12345678")), "a tensor of 1 numbers"),
-    "a tensor without its numbers": (with_tensor((1, 2**30), (2, 1)), "a tensor of 1073741824 numbers"),
-    "a dimension below zero": (with_tensor((1, 2**64 - 1), (2, 1)), "a tensor of shape"),
-    "nine dimensions": (with_tensor(*[(1, 1)] * 9, (2, 1)), "a tensor of shape"),
-    "nine packed dimensions": (with_tensor((1, bytes([1] * 9)), (2, 1)), "more than 8 dimensions"),
-    "text that is not UTF-8": (model((1, onnx.message((4, b"\xff")))), "text that is not UTF-8"),
-    "too many nodes": (model(*[(1, RELU)] * (MOST_NODES + 1)), f"more than {MOST_NODES} nodes"),
-    "no nodes": (model((2, "empty")), "not an ONNX model"),
-    "nothing": (b"", "operator sets of domains none"),
-    "text": (b"not a model at all", "refused"),
-    "the ORT format": (b"\x18\x00\x00\x00ORTM" + bytes(64), "refused"),
+    "settings for onnxruntime": (
+        model((1, RELU), more=(OPSET, (14, onnx.message((1, "ort_config"), (2, "{}"))))),
+        "settings for onnxruntime (metadata 'ort_config') at byte 22",
+    ),
+    "an initializer twice": (
+        model((1, RELU), *[(5, onnx.constant("w", np.ones(1, np.float32)))] * 2),
+        "initializer 'w' twice at byte 33; expected once",
+    ),
+    "no nodes": (model((2, "empty")), "not an ONNX model: no graph with operators in it"),
+    "nothing": (b"", "not an ONNX model: no graph with operators in it"),
+    "text": (b"not a model at all", "field 13 in a ModelProto at byte 0; expected an ONNX model"),
+    "the ORT format": (
+        b"\x18\x00\x00\x00ORTM" + bytes(64),
+        "onnxruntime's own format; expected an ONNX model",
+    ),
+    # onnxruntime looks at bytes 4 to 7 first; to a parser of ONNX they are a producer's name here.
+    "a model that is also of the ORT format": (
+        onnx.message((2, "--ORTM")) + model((1, RELU)),
+        "onnxruntime's own format",
+    ),
     "a zip archive": (b"PK\x03\x04" + bytes(26), "refused"),
     # Protobuf keeps 32 bits of a tag: onnxruntime would read this as TensorProto.external_data.
     "a tag of 33 bits": (
-        model((1, RELU), (5, onnx.message((2, 1)) + onnx._varint(1 << 32 | 13 << 3 | 2) + b"\x00")),
+        model((1, RELU), (5, onnx.message((2, 1)) + onnx.varint(1 << 32 | 13 << 3 | 2) + b"\x00")),
         "field 536870925",
     ),
-    "a group": (raw(7, 3, b"") + raw(7, 4, b""), "wire type 3"),
-    "a number where bytes belong": (raw(7, 0, b"\x01"), "ModelProto.graph of wire type 0"),
-    "a number cut short": (raw(1, 0, b"\x80"), "cut short"),
-    "a number of eleven bytes": (raw(1, 0, b"\x80" * 10 + b"\x01"), "more than ten bytes"),
-    "a number above 64 bits": (raw(1, 0, b"\xff" * 9 + b"\x7f"), "unusual form"),
-    "a number with a zero behind it": (raw(1, 0, b"\x81\x00"), "unusual form"),
-    "a length beyond the end": (raw(7, 2, b"\x7f"), "a value of 127 bytes where 0 are left"),
-}  # fmt: skip
+    # Tensors: as many numbers as their shape says, in one place.
+    "a tensor of text": (
+        with_tensor((2, 8)),
+        "a tensor of data type 8 at byte 18; expected a type of plain numbers",
+    ),
+    "a tensor of nothing": (with_tensor((1, 1)), "data type 0"),
+    "a tensor of a type above 32 bits": (with_tensor((2, 2**32 + 1)), "data type 4294967297"),
+    "a tensor larger than its bytes": (
+        with_tensor((1, 2**30), (2, 1), (9, b"1234")),
+        "with 4 bytes in raw_data at byte 18; expected 4294967296 bytes in raw_data",
+    ),
+    "a tensor smaller than its bytes": (
+        with_tensor((1, 1), (2, 1), (9, b"12345678")),
+        "a tensor of 1 numbers",
+    ),
+    "a tensor without its numbers": (
+        with_tensor((1, 2**30), (2, 1)),
+        "a tensor of 1073741824 numbers of data type 1 with no data",
+    ),
+    "a number without a value": (with_tensor((2, 1)), "a tensor of 1 numbers of data type 1 with no data"),
+    "a tensor in two places": (
+        with_tensor((1, 1), (2, 1), (9, b"1234"), (4, b"1234")),
+        "with 4 bytes in raw_data and 1 in float_data",
+    ),
+    "empty raw data beside numbers": (
+        with_tensor((1, 1), (2, 7), (7, 1), (9, b"")),
+        "with 0 bytes in raw_data and 1 in int64_data",
+    ),
+    "no numbers in two places": (
+        with_tensor((1, 0), (2, 7), (7, b""), (9, b"")),
+        "with 0 bytes in raw_data and 0 in int64_data",
+    ),
+    "numbers in the wrong place": (
+        with_tensor((1, 1), (2, 7), (5, 1)),
+        "of data type 7 with 1 in int32_data",
+    ),
+    "float numbers in the wrong place": (
+        with_tensor((1, 1), (2, 11), (4, b"1234")),
+        "of data type 11 with 1 in float_data",
+    ),
+    "numbers in two places": (
+        with_tensor((1, 2), (2, 6), (5, 1), (7, 1)),
+        "with 1 in int32_data and 1 in int64_data",
+    ),
+    "a tensor of too few numbers": (
+        with_tensor((1, 3), (2, 7), (7, 1), (7, 1)),
+        "a tensor of 3 numbers of data type 7 with 2 in int64_data",
+    ),
+    "a tensor of too many numbers": (with_tensor((1, 1), (2, 7), (7, b"\1\1")), "with 2 in int64_data"),
+    "half a number": (with_tensor((1, 1), (2, 1), (4, b"12")), "2 bytes of float_data"),
+    "a dimension below zero": (with_tensor((1, 2**64 - 1), (2, 1)), "a tensor of shape [-1]"),
+    "a dimension above 31 bits": (
+        with_tensor((1, 0), (1, 2**31), (2, 1)),
+        "a tensor of shape [0, 2147483648]",
+    ),
+    "nine dimensions": (
+        with_tensor(*[(1, 1)] * 9, (2, 1), (9, b"1234")),
+        "a tensor of shape [1, 1, 1, 1, 1, 1, 1, 1, 1]",
+    ),
+    "nine packed dimensions": (
+        with_tensor((1, bytes([1] * 9)), (2, 1), (9, b"1234")),
+        "a tensor of shape [1, 1, 1",
+    ),
+    # Attributes: the value where the type says, once.
+    "an attribute without type": (
+        with_attribute((3, 1)),
+        "attribute 'a' of type 0 with its value in i at byte 18",
+    ),
+    "an attribute of an unknown type": (with_attribute((3, 1), (20, 99)), "of type 99 with its value in i"),
+    "an attribute of a type above 32 bits": (with_attribute((3, 1), (20, 2**32 + 2)), "of type 4294967298"),
+    "an attribute of another type": (with_attribute((3, 1), (20, 7)), "of type 7 with its value in i"),
+    "an attribute with two values": (
+        with_attribute((3, 1), (8, 1), (20, 2)),
+        "of type 2 with its value in i, ints",
+    ),
+    "an attribute without value": (with_attribute((20, 2)), "of type 2 with its value in no field"),
+    "an attribute of a hidden tensor": (
+        with_attribute((3, 1), (5, onnx.constant("t", np.ones(1, np.float32))), (20, 2)),
+        "of type 2 with its value in i, t",
+    ),
+    "a hidden tensor beside an empty list": (
+        with_attribute((5, onnx.constant("t", np.ones(1, np.float32))), (20, 7)),
+        "of type 7 with its value in t",
+    ),
+    "half a number in an attribute": (with_attribute((7, b"123"), (20, 6)), "3 bytes of floats"),
+    "an attribute twice": (
+        model((1, onnx.node("Relu", ["x"], ["y"], *[onnx.int_attribute("a", 1)] * 2))),
+        "attribute 'a' twice at byte 28; expected once",
+    ),
+    "a dimension with number and name": (
+        with_input(onnx.message((1, 3), (2, "batch"))),
+        "a dimension with a number and a name at byte 31; expected one of them",
+    ),
+    "an input of nine dimensions": (
+        with_input(*[onnx.message((1, 1))] * 9),
+        "a shape of more than 8 dimensions at byte 29",
+    ),
+    "an input that is a sequence": (
+        model((1, RELU), (11, onnx.message((2, onnx.message((4, b"")))))),
+        "a sequence",
+    ),
+    "text that is not UTF-8": (model((1, onnx.message((4, b"\xff")))), "op_type that is not UTF-8"),
+    # Operators that make much of little.
+    "a stride of 65": (with_ints("Conv", "strides", 1, 65), "strides of 65 at byte 4; expected from 0 to 64"),
+    "a padding below zero": (
+        with_ints("Conv", "pads", 0, -1),
+        "pads of -1 at byte 4; expected from 0 to 256",
+    ),
+    "a padding of a billion": (with_ints("AveragePool", "pads", 10**9), "pads of 1000000000"),
+    "a kernel of a billion": (with_ints("AveragePool", "kernel_shape", 10**9), "kernel_shape of 1000000000"),
+    "a dilation of a billion": (with_ints("Conv", "dilations", 10**9), "dilations of 1000000000"),
+    "an output of a billion": (
+        with_ints("ConvTranspose", "output_shape", 10**9),
+        "output_shape of 1000000000",
+    ),
+    "an output padded by a billion": (
+        with_ints("ConvTranspose", "output_padding", 10**9),
+        "output_padding of",
+    ),
+    "a block of a billion": (
+        with_attribute((3, 10**9), (20, 2), operator="DepthToSpace", name="blocksize"),
+        "blocksize of",
+    ),
+    "images a million times larger, and more": (
+        model(
+            *[(1, onnx.node("ConvTranspose", ["x"], ["y"], onnx.ints_attribute("strides", [32, 32])))] * 2
+            + [(1, onnx.node("ConvTranspose", ["x"], ["y"], onnx.ints_attribute("strides", [1, 2])))]
+        ),
+        "images made 2097152 times larger at byte 86; expected at most 1048576 times",
+    ),
+    "a stride of nothing that hides others": (
+        model(
+            *[
+                (1, onnx.node("ConvTranspose", ["x"], ["y"], onnx.ints_attribute("strides", strides)))
+                for strides in ([64, 64], [0, 1], [64, 64])
+            ]
+        ),
+        "images made 16777216 times larger",
+    ),
+    "a cast to text": (
+        with_attribute((3, 8), (20, 2), operator="Cast", name="to"),
+        "a cast to another type at byte 4; expected a type of plain numbers",
+    ),
+    "a cast to nothing": (
+        with_attribute((3, 0), (20, 2), operator="Cast", name="to"),
+        "a cast to another type",
+    ),
+    # Numbers of things.
+    "too many nodes": (
+        model(*[(1, RELU)] * (MOST_NODES + 1)),
+        f"more than {MOST_NODES} nodes at byte {6 + 14 * MOST_NODES}",
+    ),
+    "too many initializers": (
+        model((1, RELU), *[(5, onnx.message((1, 0), (2, 1), (8, str(n)))) for n in range(MOST_TENSORS + 1)]),
+        f"more than {MOST_TENSORS} tensors",
+    ),
+    "too many inputs of a node": (
+        model((1, onnx.node("Concat", ["x"] * (MOST_INPUTS + 1), ["y"]))),
+        f"a node of more than {MOST_INPUTS} inputs or outputs at byte",
+    ),
+    "too many outputs of a node": (
+        model((1, onnx.node("Split", ["x"], ["y"] * (MOST_INPUTS + 1)))),
+        f"a node of more than {MOST_INPUTS} inputs or outputs",
+    ),
+}
 
 
 @pytest.mark.parametrize(("data", "reason"), REFUSED.values(), ids=REFUSED)
@@ -141,6 +330,12 @@ def test_refused_with_the_reason_and_the_place(data: bytes, reason: str) -> None
         "Expand",
         "Tile",
         "Range",
+        "Pad",
+        "Resize",
+        "OneHot",
+        "StringNormalizer",
+        "relu",
+        "Relu ",
         "NoSuch",
         "",
     ],
@@ -150,9 +345,85 @@ def test_an_operator_off_the_list_is_refused(operator: str) -> None:
         scan(model((1, onnx.node(operator, [], ["y"]))), "graph")
 
 
-@pytest.mark.parametrize(("message", "number"), REFUSED_FIELDS)
-def test_no_field_is_both_refused_and_let_through(message: str, number: int) -> None:
-    assert number not in MESSAGES[message]
+PASSES = {
+    "no attribute": (model((1, RELU)), 0),
+    "every kind of attribute": (
+        model(
+            (
+                1,
+                onnx.node(
+                    "Relu",
+                    ["x"],
+                    ["y"],
+                    onnx.message((1, "f"), (20, 1)) + onnx.raw_field(2, 5, bytes(4)),
+                    onnx.message((1, "i"), (3, 2**64 - 1), (20, 2), (13, "about it")),
+                    onnx.message((1, "s"), (4, "text"), (20, 3)),
+                    onnx.message((1, "t"), (5, onnx.constant("t", np.ones(5, np.float32))), (20, 4)),
+                    onnx.message((1, "floats"), (7, bytes(12)), (20, 6)),
+                    onnx.message((1, "ints"), (8, b"\1\2"), (8, 3), (20, 7)),
+                    onnx.message((1, "no floats"), (20, 6)),
+                    onnx.message((1, "no ints"), (20, 7)),
+                ),
+            )
+        ),
+        5,
+    ),
+    "raw numbers of one byte": (with_tensor((1, 3), (2, 2), (9, b"123")), 3),
+    "raw numbers of two bytes": (with_tensor((1, 3), (2, 10), (9, b"123456")), 3),
+    "raw numbers of eight bytes": (with_tensor((1, 2), (1, 1), (2, 13), (9, bytes(16))), 2),
+    "packed floats": (with_tensor((1, 3), (2, 1), (4, bytes(12))), 3),
+    "packed whole numbers": (with_tensor((1, 3), (2, 7), (7, b"\1\2\x80\1")), 3),
+    "whole numbers, some packed": (with_tensor((1, 3), (2, 9), (5, 1), (5, b"\0\1")), 3),
+    "numbers below zero": (with_tensor((1, 1), (2, 6), (5, 2**64 - 1)), 1),
+    "a tensor of no numbers": (with_tensor((1, 0), (1, 2**31 - 1), (2, 1)), 0),
+    "no numbers, raw": (with_tensor((1, 0), (2, 1), (9, b"")), 0),
+    "one number without a shape": (with_tensor((2, 1), (9, b"1234")), 1),
+    "packed shape of eight": (with_tensor((1, bytes([1] * 8)), (2, 1), (9, b"1234")), 1),
+    "a tensor that says that it lies inside": (with_tensor((1, 1), (2, 1), (9, b"1234"), (14, 0)), 1),
+    "documentation everywhere": (
+        onnx.message((6, "d"))
+        + model((1, onnx.message((4, "Relu"), (6, "d"))), (10, "d"), (11, onnx.message((1, "x"), (3, "d")))),
+        0,
+    ),
+    "the standard domain, said": (model((1, RELU + onnx.message((7, "")))), 0),
+    "an input of eight dimensions": (with_input(*[onnx.message((1, 1)), onnx.message((2, "b"))] * 4), 0),
+    "the largest strides": (with_ints("Conv", "strides", 64, 64), 0),
+    "large numbers that size nothing": (with_ints("Transpose", "perm", 10**9, -(10**9)), 0),
+    "images a million times larger": (
+        model(*[(1, onnx.node("ConvTranspose", ["x"], ["y"], onnx.ints_attribute("strides", [32, 32])))] * 2),
+        0,
+    ),
+    "strides that make smaller": (
+        model(*[(1, onnx.node("Conv", ["x"], ["y"], onnx.ints_attribute("strides", [64, 64])))] * 9),
+        0,
+    ),
+    "a cast to float16": (with_attribute((3, 10), (20, 2), operator="Cast", name="to"), 0),
+    "a cast without a type": (model((1, onnx.node("Cast", ["x"], ["y"]))), 0),
+    "the most nodes": (model(*[(1, RELU)] * MOST_NODES), 0),
+    "the most tensors": (
+        model((1, RELU), *[(5, onnx.message((1, 0), (2, 1), (8, str(n)))) for n in range(MOST_TENSORS)]),
+        0,
+    ),
+    "the most inputs": (model((1, onnx.node("Concat", ["x"] * MOST_INPUTS, ["y"] * MOST_INPUTS))), 0),
+}
+
+
+@pytest.mark.parametrize(("data", "parameters"), PASSES.values(), ids=PASSES)
+def test_what_is_no_more_than_unusual_passes(data: bytes, parameters: int) -> None:
+    """The other side of each limit, or a scan that refuses everything would do."""
+    assert scan(data, "graph").parameters == parameters
+
+
+def test_the_order_of_fields_makes_no_difference() -> None:
+    graph = onnx.message((5, onnx.constant("w", np.ones(2, np.float32))), (1, RELU))
+    seen = scan(onnx.message(OPSET, (7, graph), (1, 8)), "graph")
+    assert (seen.ir_version, seen.opset, seen.parameters, seen.tensors) == (8, 17, 2, 1)
+
+
+def test_the_tensors_of_attributes_count() -> None:
+    inside = onnx.message((1, "value"), (5, onnx.constant("t", np.ones(7, np.float32))), (20, 4))
+    seen = scan(model((1, onnx.node("Constant", [], ["c"], inside)), (1, RELU)), "graph")
+    assert (seen.tensors, seen.parameters, seen.nodes) == (1, 7, 2)
 
 
 @given(st.binary(max_size=300))

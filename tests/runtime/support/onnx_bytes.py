@@ -22,7 +22,8 @@ FLOAT, DOUBLE, INT64 = 1, 11, 7
 _METADATA = 14  # ModelProto.metadata_props
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """Encode a whole number from 0: seven bits a byte, the lowest first."""
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -32,14 +33,19 @@ def _varint(value: int) -> bytes:
 
 def message(*fields: tuple[int, Any]) -> bytes:
     """Encode fields: whole numbers, text and bytes."""
-    out = b""
+    out = []
     for number, value in fields:
         if isinstance(value, int):
-            out += _varint(number << 3) + _varint(value)
+            out += [varint(number << 3), varint(value)]
         else:
             data = value.encode() if isinstance(value, str) else value
-            out += _varint(number << 3 | 2) + _varint(len(data)) + data
-    return out
+            out += [varint(number << 3 | 2), varint(len(data)), data]
+    return b"".join(out)
+
+
+def raw_field(number: int, wire_type: int, payload: bytes) -> bytes:
+    """Encode one field of any wire type, sound or not."""
+    return varint(number << 3 | wire_type) + payload
 
 
 def _read_varint(data: bytes, at: int) -> tuple[int, int]:
@@ -71,9 +77,24 @@ def tensor_type(name: str, shape: Sequence[int | str], element: int = FLOAT) -> 
     return message((1, name), (2, message((1, kind))))
 
 
-def node(operator: str, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
-    """A NodeProto without attributes."""
-    return message(*((1, name) for name in inputs), *((2, name) for name in outputs), (4, operator))
+def node(operator: str, inputs: Sequence[str], outputs: Sequence[str], *attributes: bytes) -> bytes:
+    """A NodeProto."""
+    return message(
+        *((1, name) for name in inputs),
+        *((2, name) for name in outputs),
+        (4, operator),
+        *((5, attribute) for attribute in attributes),
+    )
+
+
+def int_attribute(name: str, value: int) -> bytes:
+    """An AttributeProto of one whole number; the field `i`."""
+    return message((1, name), (3, value % 2**64), (20, 2))
+
+
+def ints_attribute(name: str, values: Sequence[int]) -> bytes:
+    """An AttributeProto of a list of whole numbers; the field `ints`."""
+    return message((1, name), *((8, value % 2**64) for value in values), (20, 7))
 
 
 def constant(name: str, array: npt.NDArray[Any]) -> bytes:
