@@ -163,7 +163,7 @@ def test_changed_models_that_pass_the_scan_are_read_alike_by_the_onnx_package(ch
             continue
         compare(seen, onnx.load_model_from_string(data))
         passed += 1
-    assert passed > 100  # or nothing was compared
+    assert passed > 50  # or nothing was compared
 
 
 # The list itself, against onnx.proto.
