@@ -9,12 +9,15 @@ VENV ?= .venv
 TORCH ?= torch
 EPOCHS ?= 30
 OUT ?= demo
+SECONDS ?= 60
+SEED ?= 0
+ONLY ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := training export runtime tests benchmarks data
 
-.PHONY: help demo test test-runtime check format bench gpu wheel clean
+.PHONY: help demo test test-runtime check format bench gpu fuzz soak wheel clean
 
 help:
 	@echo "make demo          install, train on the embedded faces, export, and draw new faces"
@@ -23,6 +26,8 @@ help:
 	@echo "make test-runtime PYTHON=python3.13   the runtime's tests in an environment without PyTorch"
 	@echo "make bench         benchmarks on this machine, written to benchmarks/results/"
 	@echo "make gpu           everything that needs an NVIDIA GPU: tests, parity and benchmarks on CUDA"
+	@echo "make fuzz SECONDS=60 SEED=0      mutated files against everything that reads files"
+	@echo "make soak ONLY=L3,L7             long runs and faults, a table of figure against limit; by default all"
 	@echo "make wheel         build the wheel into dist/"
 
 $(STAMP): pyproject.toml
@@ -60,6 +65,12 @@ bench: $(STAMP)
 gpu: $(STAMP)
 	$(BIN)/python -m pytest -q -m cuda
 	$(BIN)/python -m pytest benchmarks -q --save-results
+
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz --seconds $(SECONDS) --seed $(SEED)
+
+soak: $(STAMP)
+	$(BIN)/python tests/soak --only '$(ONLY)'
 
 wheel: $(STAMP)
 	$(BIN)/python -m build --wheel

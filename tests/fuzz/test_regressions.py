@@ -1,0 +1,226 @@
+"""What the fuzzer has found, each made as small as it goes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import struct
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from vae_export.sources import load_source
+from vae_runtime.arrays import read_npy
+from vae_runtime.card import Card
+from vae_runtime.errors import BundleError, InputError, VaeError
+from vae_training import loop
+from vae_training.checkpoint import load_checkpoint
+from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
+from vae_training.data import ImageSet
+from vae_training.errors import ConfigError
+from vae_training.run_folder import RunFolder
+
+ROOT = Path(__file__).resolve().parents[2]
+
+not_mended = pytest.mark.xfail(reason="found, and not mended yet", strict=False)
+
+# Scans a graph as a bundle's is, and opens it with onnxruntime alone if the scan lets it through.
+OPEN_GRAPH = """
+import sys
+from vae_runtime.errors import UnsafeBundleError
+from vae_runtime.installation import import_onnxruntime
+from vae_runtime.scan import scan
+sys.path.insert(0, sys.argv[1])
+import numpy, onnx_bytes
+four = [onnx_bytes.constant(name, numpy.ones(4, "float32")) for name in ("a", "b")]
+data = onnx_bytes.graph(
+    inputs=[onnx_bytes.tensor_type("x", ["batch", 4])],
+    outputs=[onnx_bytes.message((1, "y"))],
+    nodes=[onnx_bytes.node(sys.argv[2], sys.argv[3].split(","), ["y"])],
+    constants=four,
+)
+try:
+    scan(data, "graph.onnx")
+    import_onnxruntime().InferenceSession(data, providers=["CPUExecutionProvider"])
+except UnsafeBundleError:
+    pass
+print("alive")
+"""
+
+
+@not_mended
+@pytest.mark.parametrize("inputs", ["x,a,", "x,,b", ",a,b"])
+def test_a_layer_normalization_with_an_input_left_empty_kills_nobody(inputs: str) -> None:
+    """onnxruntime dies of a null pointer where the bias is there by an empty name."""
+    ended = subprocess.run(
+        [sys.executable, "-c", OPEN_GRAPH, ROOT / "tests/runtime/support", "LayerNormalization", inputs],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PYTHONPATH": str(ROOT / "runtime")},
+        check=False,
+    )
+    assert ended.returncode >= 0, f"killed by signal {-ended.returncode}"
+
+
+def test_a_header_of_nested_brackets_is_refused(tmp_path: Path) -> None:
+    """Python's parser gives up with a MemoryError."""
+    header = b"(" * 3000
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
+    with pytest.raises(InputError):
+        read_npy(path)
+
+
+def test_a_card_with_an_infinite_number_is_refused(gray_bundle: Path) -> None:
+    """Python's json takes 1e999 for infinity, and cannot write it again."""
+    card = {**_card(gray_bundle), "quality": {"psnr": "HERE"}}
+    with pytest.raises(BundleError):
+        Card.from_metadata(json.dumps(card).replace('"HERE"', "1e999"), "a card")
+
+
+@pytest.mark.parametrize("number", ["9" * 5_000, "-" + "9" * 5_000], ids=["huge", "negative"])
+def test_settings_with_a_number_of_5000_digits_are_refused(tmp_path: Path, number: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f"[training]\nepochs = {number}\n")
+    with pytest.raises(ConfigError):
+        Config.from_toml(path)
+
+
+@not_mended
+def test_settings_with_an_integer_too_large_for_a_float_are_refused() -> None:
+    with pytest.raises(ConfigError):
+        Config.from_dict({"training": {"learning_rate": 10**400}})
+
+
+def test_settings_that_are_no_table_are_refused() -> None:
+    with pytest.raises(ConfigError):
+        Config.from_dict("settings")  # type: ignore[arg-type]
+
+
+Change = Callable[[dict[str, Any], dict[str, torch.Tensor]], None]
+
+
+def _longer(name: str, changed: Callable[[torch.Tensor], torch.Tensor]) -> Change:
+    def change(_: dict[str, Any], training: dict[str, torch.Tensor]) -> None:
+        training[name] = changed(training[name])
+
+    return change
+
+
+def _setting(section: str, name: str, value: object) -> Change:
+    def change(state: dict[str, Any], _: dict[str, torch.Tensor]) -> None:
+        state["config"][section][name] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(_setting("model", "latent_size", 10**9), id="latents-beyond-memory"),
+        pytest.param(_setting("model", "latent_size", 10**18), id="latents-beyond-64-bits-of-bytes"),
+        pytest.param(_setting("model", "latent_size", 10**30), id="latents-beyond-64-bits"),
+        pytest.param(_longer("random.noise", torch.zeros_like), id="random-state-of-zeros"),
+        pytest.param(_longer("losses", lambda losses: losses.reshape(-1)), id="losses-of-one-dimension"),
+        pytest.param(
+            _longer("losses", lambda losses: losses.new_zeros(1000, 3)), id="more-losses-than-steps"
+        ),
+        pytest.param(lambda state, _: state.update(config="settings"), id="settings-are-text"),
+    ],
+)
+def test_a_checkpoint_changed_with_its_sums_mended_is_refused(
+    step: Path, images: ImageSet, change: Change
+) -> None:
+    state = json.loads((step / "state.json").read_text())
+    training = safetensors.torch.load((step / "training.safetensors").read_bytes())
+    change(state, training)
+    (step / "training.safetensors").write_bytes(safetensors.torch.save(training))
+    sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in step.glob("*.safetensors")}
+    state["sha256"] = sums
+    sums["state.json"] = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+    (step / "state.json").write_text(json.dumps(state))
+    with pytest.raises(VaeError):
+        resume(step, images)
+
+
+def test_the_checkpoint_that_these_tests_change_is_fine_as_it_is(step: Path, images: ImageSet) -> None:
+    resume(step, images)
+
+
+@not_mended
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(b"\x80\x02u.", id="items-for-an-empty-stack"),
+        pytest.param(b"\x80\x02}u.", id="items-without-a-mark"),
+        pytest.param(b"\x80\x02", id="nothing"),
+        pytest.param(b"\x80\x02X\x05", id="a-length-cut-short"),
+        pytest.param(b"\x80\x02J", id="a-number-cut-short"),
+        pytest.param(b"\x80\x02K\x01Q.", id="a-storage-without-a-name"),
+        pytest.param(b"\x80\x02h\x07.", id="a-memo-that-is-not-there"),
+        pytest.param(b"\x80\x02X\xff\xff\xff\x7fabc.", id="text-of-two-gigabytes-that-is-not-there"),
+    ],
+)
+def test_a_weights_file_with_a_damaged_pickle_is_refused(tmp_path: Path, program: bytes) -> None:
+    """PyTorch's safe loader runs nothing, and says what is wrong with errors of every kind."""
+    whole = io.BytesIO()
+    torch.save({"a": torch.zeros(1)}, whole)
+    damaged = tmp_path / "weights.pth"
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(damaged, "w") as target:
+        for info in source.infolist():
+            target.writestr(
+                info.filename, program if info.filename.endswith("data.pkl") else source.read(info)
+            )
+    with pytest.raises(VaeError):
+        load_source(damaged)
+
+
+def resume(step: Path, images: ImageSet) -> None:
+    checkpoint = load_checkpoint(step)
+    loop.Trainer(checkpoint.config, images, RunFolder(step)).resume(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def images() -> ImageSet:
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 1), np.uint8)
+    return ImageSet(pixels, None, "noise", "drawn for a test")
+
+
+@pytest.fixture(scope="module")
+def trained(images: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small run's checkpoint. Not to be changed: copy it."""
+    config = Config(
+        DataConfig(validation=0.25),
+        ModelConfig(8, 8, 1, (3, 4), latent_size=2),
+        TrainingConfig(epochs=1, batch_size=8, device="cpu", compile="off"),
+    )
+    folder = RunFolder(tmp_path_factory.mktemp("trained") / "run")
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("plot_losses", "write_sample_sheet", "write_reconstruction_sheet"):
+            patched.setattr(loop, name, lambda *_: None)
+        loop.Trainer(config, images, folder).run()
+    (checkpoint,) = folder.checkpoints.glob("step-*")
+    return checkpoint
+
+
+@pytest.fixture
+def step(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the checkpoint."""
+    return Path(shutil.copytree(trained, tmp_path / trained.name))
+
+
+def _card(bundle: Path) -> dict[str, Any]:
+    from onnx_bytes import read_card
+
+    return read_card((bundle / "decoder.onnx").read_bytes())
