@@ -2,7 +2,7 @@
 
 numpy's own loader believes the header before it looks at the file: a file of 200 bytes can make it
 allocate gigabytes. So the header is parsed from a bounded piece, by numpy's parser, and its claim
-compared with the bytes that are there.
+compared with the bytes that are there; of an archive, with the most that its packed bytes can hold.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import io
 import lzma
 import math
+import os
 import stat
 import sys
 import tokenize
@@ -19,7 +20,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.lib.format as npy_format
@@ -31,6 +32,13 @@ Array = npt.NDArray[Any]
 
 _LONGEST_HEADER = 16 << 10  # bytes; numpy itself takes 10,000 characters
 _HEADER_READERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
+
+# numpy packs arrays by these alone. Of others, a few bytes can unpack to any size.
+_PACKING = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_DEFLATE_AT_MOST = 1032  # bytes out of one byte: 258 for every two bits (RFC 1951)
+
+# Opening must not wait for somebody who writes into a pipe, nor take a terminal for its own.
+_AT_ONCE = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
 
 # What numpy's parser of headers raises on damaged ones.
 _HEADER_ERRORS = (
@@ -80,28 +88,28 @@ def read_npy(path: Path, *, memory_map: bool = False) -> Array:
         InputError: missing, not a regular file, not .npy, cut short, longer than its header says,
             or of a data type that is not plain numbers.
     """
-    _require_regular_file(path)
     with _open(path) as file:
         header = _parse_header(file.read(_LONGEST_HEADER), str(path))
-        size = path.stat().st_size
+        size = os.fstat(file.fileno()).st_size
         if header.total_bytes != size:
             raise InputError(
                 f"{path}: not a complete .npy: header says {header.total_bytes} bytes, file has {size}"
             )
         if memory_map and header.count:
-            return np.memmap(path, header.dtype, "r", header.offset, header.shape, header.order)
+            return np.memmap(file, header.dtype, "r", header.offset, header.shape, header.order)
         file.seek(header.offset)
-        return np.fromfile(file, header.dtype, header.count).reshape(header.shape, order=header.order)
+        return _read_numbers(file, header, str(path))
 
 
 def read_npz(path: Path, name: str | None = None) -> dict[str, Array]:
     """Read the arrays of a .npz archive, or only the one called `name`.
 
     Raises:
-        InputError: missing, not an archive of arrays, damaged, or without an array of that name.
+        InputError: missing, not an archive of arrays, damaged, with two arrays of one name, or without an
+            array of that name.
     """
     with _open_archive(path) as archive:
-        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        members = _members(archive, path)
         if name is not None and name not in members:
             raise InputError(f"{path}: no array {name!r}; it holds {', '.join(members) or 'none'}")
         return {key: _read_member(archive, members[key], path) for key in ([name] if name else members)}
@@ -115,27 +123,42 @@ def npz_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     """
     with _open_archive(path) as archive:
         shapes = {}
-        for info in archive.infolist():
+        for name, info in _members(archive, path).items():
             with archive.open(info) as member:
                 header = _parse_header(
                     member.read(_LONGEST_HEADER), f"{path}: {info.filename}", any_type=True
                 )
-            shapes[info.filename.removesuffix(".npy")] = (header.shape, header.dtype)
+            shapes[name] = (header.shape, header.dtype)
         return shapes
 
 
 @contextlib.contextmanager
 def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open a .npz for the block, and say in plain words what is wrong with one that is damaged."""
-    _require_regular_file(path)
     with _open(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 yield archive
-        except InputError:
+        except (InputError, MemoryError):
             raise
         except _ARCHIVE_ERRORS as error:
             raise InputError(f"{path}: not a complete .npz archive of numbers ({one_line(error)})") from error
+
+
+def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+    """Return the archive's arrays by name; an archive in which one name means two arrays is refused."""
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in archive.infolist():
+        name = info.filename.removesuffix(".npy")
+        if name in members:
+            raise InputError(f"{path}: holds two arrays called {name!r}; expected one of each name")
+        if info.compress_type not in _PACKING:
+            raise InputError(
+                f"{path}: array {name!r} is packed by method {info.compress_type}; expected what numpy.savez "
+                "and numpy.savez_compressed write: stored or deflated"
+            )
+        members[name] = info
+    return members
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Array:
@@ -146,9 +169,29 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) ->
             raise InputError(
                 f"{source}: header says {header.total_bytes} bytes, the archive has {info.file_size}"
             )
+        packed = min(info.compress_size, path.stat().st_size)
+        if info.file_size > packed * _DEFLATE_AT_MOST:
+            raise InputError(
+                f"{source}: {packed} packed bytes cannot hold the {info.file_size} that it claims"
+            )
         member.seek(header.offset)
-        numbers = member.read()
-    return np.frombuffer(bytearray(numbers), header.dtype).reshape(header.shape, order=header.order)
+        return _read_numbers(member, header, source)
+
+
+def _read_numbers(file: IO[bytes], header: _Header, source: str) -> Array:
+    """Read what follows the header into a new array, without a second copy of it."""
+    flat = np.empty(header.count, header.dtype)
+    # An array without numbers has no bytes to look at.
+    view = flat.view(np.uint8).data if flat.size else memoryview(b"")
+    read = 0
+    while read < len(view):
+        got = file.readinto(view[read:])  # type: ignore[attr-defined]  # typeshed: IO has no readinto
+        if not got:
+            raise InputError(f"{source}: ended after {header.offset + read} of {header.total_bytes} bytes")
+        read += got
+    if file.read(1):  # to its end, where an archive compares its checksum
+        raise InputError(f"{source}: goes on after the {header.total_bytes} bytes of its header")
+    return flat.reshape(header.shape, order=header.order)
 
 
 def _parse_header(first: bytes, source: str, *, any_type: bool = False) -> _Header:
@@ -173,18 +216,23 @@ def _parse_header(first: bytes, source: str, *, any_type: bool = False) -> _Head
 
 
 def _open(path: Path) -> io.BufferedReader:
+    """Open a regular file. What has been opened is asked, so that nothing can take its place in between."""
     try:
-        return path.open("rb")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _require_regular_file(path: Path) -> None:
-    # Asked before opening: reading a pipe would wait for ever.
-    try:
-        mode = path.stat().st_mode
+        _require_regular_file(path, path.stat().st_mode)  # opening a device may already do something
+        file = os.fdopen(os.open(path, os.O_RDONLY | _AT_ONCE), "rb")
     except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path}: cannot be read ({one_line(error)})") from error
+    try:
+        _require_regular_file(path, os.fstat(file.fileno()).st_mode)
+    except InputError:
+        file.close()
+        raise
+    return file
+
+
+def _require_regular_file(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
         raise InputError(
             f"{path}: expected a regular file; it is {'a folder' if stat.S_ISDIR(mode) else 'not one'}"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vae_runtime.errors import InputError
+from vae_runtime.errors import InputError, one_line
 
 Images = npt.NDArray[np.float32]
 Pictures = npt.NDArray[np.uint8]
@@ -56,7 +56,7 @@ def as_images(given: npt.ArrayLike, shape: tuple[int, int, int]) -> npt.NDArray[
     Raises:
         InputError: wrong type, wrong shape, NaN, or outside of [0, 1].
     """
-    array = np.asarray(given)
+    array = as_array(given, "images")
     channels, height, width = shape
     if array.dtype == np.uint8:
         expected = (height, width) if channels == 1 else (height, width, channels)
@@ -80,7 +80,20 @@ def as_images(given: npt.ArrayLike, shape: tuple[int, int, int]) -> npt.NDArray[
     return images
 
 
-def require_finite(array: npt.NDArray[np.float32], what: str) -> None:
+def as_array(given: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
+    """Return what a caller gave as an array, or raise `InputError` where it is none: rows of several lengths."""
+    try:
+        return np.asarray(given)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{what}: cannot be made an array ({one_line(error)})") from error
+
+
+def is_whole_number(value: object) -> bool:
+    """Whether it is a whole number, Python's or numpy's; a truth is none."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def require_finite(array: npt.NDArray[np.floating[Any]], what: str) -> None:
     """Raise `InputError` with the place of the first NaN or infinity."""
     if not np.isfinite(array).all():
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])

@@ -9,7 +9,7 @@ import sys
 from importlib import metadata
 from types import ModuleType
 
-from vae_runtime.errors import EnvironmentProblem
+from vae_runtime.errors import EnvironmentProblem, one_line
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +25,11 @@ _WHEELS = (
     "onnxruntime-directml",
     "onnxruntime-openvino",
     "onnxruntime-qnn",
+    "onnxruntime-rocm",
+    "onnxruntime-migraphx",
+    "onnxruntime-training",
+    "ort-nightly",
+    "ort-nightly-gpu",
 )
 
 
@@ -35,23 +40,28 @@ def import_onnxruntime() -> ModuleType:
     import would otherwise write files to the home folder and start a thread that makes forked children hang.
 
     Raises:
-        EnvironmentProblem: missing, doubled or too old, with the pip lines that mend it.
+        EnvironmentProblem: missing, doubled, broken or too old, with the pip lines that mend it.
     """
-    if "onnxruntime" in sys.modules:
-        return _imported_by_the_host(sys.modules["onnxruntime"])
+    imported = sys.modules.get("onnxruntime")
+    if imported is not None:
+        return _imported_by_the_host(imported)
     os.environ.setdefault(_NO_TELEMETRY, "1")
     installed = installed_wheels()
     if len(installed) > 1:
         raise EnvironmentProblem(_doubled_message(installed))
     try:
         onnxruntime = importlib.import_module("onnxruntime")
-    except ImportError as error:
-        if installed:
-            raise EnvironmentProblem(_broken_message(installed, error)) from error
-        raise EnvironmentProblem(
-            "onnxruntime is not installed; expected its CPU wheel (pip install 'vae-edge[cpu]') "
-            "or, for CUDA, its GPU wheel (pip install 'vae-edge[gpu]')"
-        ) from error
+    except Exception as error:
+        # Half overwritten or built for another numpy, it fails in ways of its own.
+        if not installed and isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
+            raise EnvironmentProblem(
+                "onnxruntime is not installed; expected its CPU wheel (pip install 'vae-edge[cpu]') "
+                "or, for CUDA, its GPU wheel (pip install 'vae-edge[gpu]')"
+            ) from error
+        raise EnvironmentProblem(_broken_message(installed, one_line(error))) from error
+    if not hasattr(onnxruntime, "__version__"):
+        # What is left of its folder where one of two wheels was uninstalled: Python imports it as empty.
+        raise EnvironmentProblem(_broken_message(installed, "its module is empty"))
     _refuse_too_old(str(onnxruntime.__version__))
     return onnxruntime
 
@@ -77,7 +87,7 @@ def installed_wheels() -> dict[str, str]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return versions
+    return {name: str(version) for name, version in versions.items()}  # None where its metadata is damaged
 
 
 def _refuse_too_old(version: str) -> None:
@@ -102,9 +112,9 @@ def _doubled_message(installed: dict[str, str]) -> str:
     )
 
 
-def _broken_message(installed: dict[str, str], error: ImportError) -> str:
-    name, version = next(iter(installed.items()))
+def _broken_message(installed: dict[str, str], reason: str) -> str:
+    name, version = next(iter(installed.items()), ("onnxruntime", "of unknown origin"))
     return (
-        f"{name} {version} is installed but cannot be imported ({error}). Mend it with: "
+        f"{name} {version} is installed but cannot be imported ({reason}). Mend it with: "
         f"pip install --force-reinstall {name}"
     )

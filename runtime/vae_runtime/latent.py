@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_runtime.errors import InputError
-from vae_runtime.images import require_finite
+from vae_runtime.images import as_array, is_whole_number, require_finite
 
 Latents = npt.NDArray[np.float32]
 
@@ -26,7 +26,7 @@ def generator(seed: int | None) -> np.random.Generator:
     Raises:
         InputError: the seed is not a whole number of at least 0.
     """
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0):
+    if seed is not None and (not is_whole_number(seed) or seed < 0):
         raise InputError(f"seed is {seed!r}; expected a whole number of at least 0, or None")
     return np.random.Generator(np.random.PCG64(seed))
 
@@ -41,14 +41,20 @@ def noise(n: int, latent_size: int, seed: int | None = None) -> Latents:
 
     Returns:
         (n, D) float32. The first k rows do not depend on n.
+
+    Raises:
+        InputError: a number below 0, or a seed that is not a whole number of at least 0.
     """
+    for name, value in (("n", n), ("latent_size", latent_size)):
+        if not is_whole_number(value) or value < 0:
+            raise InputError(f"{name} is {value!r}; expected a whole number of at least 0")
     return generator(seed).standard_normal((n, latent_size), dtype=np.float32)
 
 
 def lerp(a: npt.ArrayLike, b: npt.ArrayLike, fraction: float) -> Latents:
     """Return the point at `fraction` of the straight line from `a` (0) to `b` (1); (D,) float32."""
     start, end = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    return (start + fraction * (end - start)).astype(np.float32)
+    return ((1.0 - fraction) * start + fraction * end).astype(np.float32)  # exact at both ends
 
 
 def slerp(a: npt.ArrayLike, b: npt.ArrayLike, fraction: float) -> Latents:
@@ -94,16 +100,27 @@ def latent_path(
     name = _ALIASES.get(method, method)
     if name not in METHODS:
         raise InputError(f"method {method!r} is not known; expected {', '.join((*METHODS, *_ALIASES))}")
-    if steps < 2:
-        raise InputError(f"steps is {steps}; expected at least 2: both ends are part of the path")
-    shapes = sorted({np.shape(point) for point in points})
-    if len(points) < 2 or len(shapes) != 1 or len(shapes[0]) != 1:
-        raise InputError(f"{len(points)} points of shapes {shapes}; expected at least 2, all of shape (D,)")
-    corners = np.asarray(points, dtype=np.float32)
-    require_finite(corners, "points")
+    if not is_whole_number(steps) or steps < 2:
+        raise InputError(f"steps is {steps!r}; expected at least 2: both ends are part of the path")
+    corners = _as_corners(points)
     between = slerp if name == "slerp" else lerp
+    path = np.empty((steps, corners.shape[1]), np.float32)
     positions = np.linspace(0.0, len(corners) - 1.0, steps)
-    legs = np.minimum(positions.astype(int), len(corners) - 2)
-    return np.stack(
-        [between(corners[leg], corners[leg + 1], at - leg) for leg, at in zip(legs, positions, strict=True)]
-    )
+    for point, at in zip(path, positions, strict=True):
+        leg = min(int(at), len(corners) - 2)
+        point[:] = between(corners[leg], corners[leg + 1], at - leg)
+    return path
+
+
+def _as_corners(points: Sequence[npt.ArrayLike] | npt.NDArray[Any]) -> Latents:
+    arrays = [as_array(point, "a point") for point in points]
+    shapes = sorted({array.shape for array in arrays})
+    if len(arrays) < 2 or len(shapes) != 1 or len(shapes[0]) != 1:
+        raise InputError(f"{len(arrays)} points of shapes {shapes}; expected at least 2, all of shape (D,)")
+    strange = [str(array.dtype) for array in arrays if array.dtype.kind not in "fiu"]
+    if strange:
+        raise InputError(f"points of type {strange[0]}; expected floating point")
+    with np.errstate(over="ignore"):  # infinity is refused below
+        corners: Latents = np.stack(arrays).astype(np.float32)
+    require_finite(corners, "points")
+    return corners

@@ -85,4 +85,6 @@ def _how_to_get(provider: str) -> str:
     if wheel in installed_wheels():
         return "Its wheel for this system does not hold that provider."
     install = "'vae-edge[gpu]'" if wheel == "onnxruntime-gpu" else wheel
-    return f"Mend it with: pip uninstall -y {' '.join(installed_wheels())} && pip install {install}"
+    installed = " ".join(installed_wheels())
+    first = f"pip uninstall -y {installed} && " if installed else ""
+    return f"Mend it with: {first}pip install {install}"

@@ -9,7 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_runtime.errors import InputError
-from vae_runtime.images import Pictures, to_uint8
+from vae_runtime.images import Pictures, as_array, is_whole_number, require_finite, to_uint8
+
+_LONGEST_SIDE = 2**31 - 1  # pixels, of a PNG
+_MOST_PIXELS = 2**40  # a terabyte
 
 
 def grid(
@@ -37,13 +40,14 @@ def grid(
         (rows * H + (rows - 1) * padding, ...) uint8, with a last axis C where the pictures have one.
 
     Raises:
-        InputError: not pictures, a size below 1, or more pictures than cells.
+        InputError: not pictures, a size below 1, more pictures than cells, or a sheet that no PNG can hold.
     """
     pictures = _as_pictures(images)
     rows, columns = _shape(len(pictures), rows, columns)
-    if padding < 0 or not 0 <= background <= 255:
+    if not (is_whole_number(padding) and is_whole_number(background) and padding >= 0 <= background <= 255):
         raise InputError(f"padding {padding}, background {background}; expected at least 0, and 0 to 255")
     height, width = pictures.shape[1:3]
+    _require_possible(rows * (height + padding), columns * (width + padding))
     cells = np.full(
         (rows, height + padding, columns, width + padding, *pictures.shape[3:]), background, dtype=np.uint8
     )
@@ -55,8 +59,9 @@ def grid(
 
 
 def _as_pictures(images: npt.NDArray[Any]) -> Pictures:
-    array = np.asarray(images)
+    array = as_array(images, "images")
     if array.dtype.kind == "f" and array.ndim == 4 and array.shape[1] in (1, 3):
+        require_finite(array, "images")
         array = to_uint8(array)
     if array.dtype != np.uint8 or array.ndim not in (3, 4) or len(array) == 0:
         raise InputError(
@@ -68,8 +73,8 @@ def _as_pictures(images: npt.NDArray[Any]) -> Pictures:
 
 def _shape(count: int, rows: int | None, columns: int | None) -> tuple[int, int]:
     for name, value in (("rows", rows), ("columns", columns)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} is {value}; expected at least 1")
+        if value is not None and (not is_whole_number(value) or value < 1):
+            raise InputError(f"{name} is {value!r}; expected a whole number of at least 1")
     if columns is None:
         columns = math.ceil(count / rows) if rows else math.ceil(math.sqrt(count))
     if rows is None:
@@ -77,3 +82,10 @@ def _shape(count: int, rows: int | None, columns: int | None) -> tuple[int, int]
     if rows * columns < count:
         raise InputError(f"{count} pictures do not fit into {rows} rows of {columns}")
     return rows, columns
+
+
+def _require_possible(height: int, width: int) -> None:
+    if max(height, width) > _LONGEST_SIDE or height * width > _MOST_PIXELS:
+        raise InputError(
+            f"a sheet of {height}x{width} pixels; expected at most {_LONGEST_SIDE} a side and {_MOST_PIXELS} in all"
+        )

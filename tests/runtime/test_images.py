@@ -150,6 +150,7 @@ def holding(value: float) -> Array:
         (np.float32(0.5), GRAY, r"shape \(\)"),
         (np.uint8(5), GRAY, r"shape \(\)"),
         ([], GRAY, r"shape \(0,\)"),
+        ([[0.5], [0.5, 0.5]], GRAY, r"images: cannot be made an array \(.*inhomogeneous"),
         (holding(np.nan), GRAY, r"images hold nan at index \(1, 0, 1, 2\)"),
         (holding(np.inf), GRAY, r"images hold inf at index \(1, 0, 1, 2\)"),
         (holding(-np.inf), GRAY, "images hold -inf"),

@@ -20,14 +20,8 @@ except EnvironmentProblem as error:
     print(error.exit_code, error)
 """
 
-# As where no onnxruntime is installed: neither its metadata nor its module are found.
-WITHOUT = """
-import importlib.metadata, importlib.abc, sys
-class Wall(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "onnxruntime":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Wall())
+WITHOUT_METADATA = """
+import importlib.metadata
 found = importlib.metadata.version
 def version(name):
     if name.startswith("onnxruntime"):
@@ -35,6 +29,19 @@ def version(name):
     return found(name)
 importlib.metadata.version = version
 """
+
+# As where no onnxruntime is installed: neither its metadata nor its module are found.
+WITHOUT = (
+    WITHOUT_METADATA
+    + """
+import importlib.abc, sys
+class Wall(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "onnxruntime":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Wall())
+"""
+)
 
 Wheel = Callable[..., None]
 
@@ -106,6 +113,65 @@ def test_one_that_cannot_be_imported_is_told_with_the_reason(
     said = run_python(IMPORT, FIRST_ON_PATH=str(tmp_path)).stdout
     assert said.startswith("4 onnxruntime 1.30.0 is installed but cannot be imported (libc.so.7 is missing)")
     assert said.endswith("Mend it with: pip install --force-reinstall onnxruntime\n")
+
+
+BREAKS = {
+    "raise AttributeError('_ARRAY_API not found')": "_ARRAY_API not found",
+    "raise OSError('cannot enable executable stack')": "cannot enable executable stack",
+    "import onnxruntime.capi": "No module named 'onnxruntime.capi'",
+    "def": "invalid syntax",
+    "raise RuntimeError('two\\nlines')": "two lines",
+}
+
+
+@pytest.mark.parametrize(("source", "reason"), BREAKS.items(), ids=BREAKS)
+def test_one_that_fails_in_any_other_way_is_told_with_the_reason(
+    run_python: Any, wheel: Wheel, tmp_path: Path, source: str, reason: str
+) -> None:
+    wheel("onnxruntime", "1.30.0", source)
+    said = run_python(IMPORT, FIRST_ON_PATH=str(tmp_path)).stdout
+    assert said.startswith("4 onnxruntime 1.30.0 is installed but cannot be imported (")
+    assert reason in said
+    assert said.endswith("Mend it with: pip install --force-reinstall onnxruntime\n")
+
+
+@pytest.mark.parametrize("registered", [True, False])
+def test_an_empty_folder_that_an_uninstalled_one_left_is_told(
+    run_python: Any, wheel: Wheel, tmp_path: Path, registered: bool
+) -> None:
+    # Of two wheels that share their files, pip takes away the other's as well.
+    if registered:
+        wheel("onnxruntime", "1.30.0")
+    (tmp_path / "onnxruntime" / "capi").mkdir(parents=True)
+    only_that = """
+import importlib.machinery, sys
+finder = importlib.machinery.PathFinder
+class Only(finder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name == "onnxruntime":
+            return finder.find_spec(name, [sys.argv[1]], target)
+sys.meta_path.insert(0, Only)
+"""
+    said = run_python(
+        (only_that if registered else WITHOUT_METADATA + only_that) + IMPORT,
+        tmp_path,
+        FIRST_ON_PATH=str(tmp_path),
+    ).stdout
+    version = "1.30.0" if registered else "of unknown origin"
+    assert said == (
+        f"4 onnxruntime {version} is installed but cannot be imported (its module is empty). "
+        "Mend it with: pip install --force-reinstall onnxruntime\n"
+    )
+
+
+def test_a_wheel_whose_metadata_is_damaged_is_a_wheel(run_python: Any, wheel: Wheel, tmp_path: Path) -> None:
+    wheel("onnxruntime", "1.30.0")
+    (tmp_path / "onnxruntime-1.30.0.dist-info/METADATA").write_text("")
+    wheel("onnxruntime-gpu", "1.31.0")
+    said = run_python(IMPORT, FIRST_ON_PATH=str(tmp_path)).stdout
+    assert said.startswith("4 onnxruntime ")
+    assert "and onnxruntime-gpu 1.31.0 are both installed" in said
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0")])

@@ -83,6 +83,36 @@ def test_what_is_not_a_seed_is_refused(seed: Any) -> None:
         noise(1, 1, seed)
 
 
+@pytest.mark.parametrize("bad", [-1, 1.0, True, "3"])
+def test_what_is_not_a_number_of_points_is_refused(bad: Any) -> None:
+    for n, size, name in ((bad, 3, "n"), (3, bad, "latent_size")):
+        with pytest.raises(InputError, match=f"{name} is .*; expected a whole number of at least 0"):
+            noise(n, size)
+
+
+@given(
+    corners=hnp.arrays(
+        np.float32,
+        st.tuples(st.integers(2, 5), st.integers(1, 6)),
+        elements=st.sampled_from([0.0, -0.0, 1.0, -1.0, 3e38, -3e38, 1e-45, 1e-38])
+        | st.floats(-4, 4, width=32),
+    ),
+    steps=st.integers(2, 40),
+    method=st.sampled_from(["slerp", "linear"]),
+    opposite=st.booleans(),
+)
+def test_a_path_is_finite_and_its_ends_are_exact_whatever_the_points(
+    corners: Point, steps: int, method: str, opposite: bool
+) -> None:
+    if opposite:
+        corners[1] = -corners[0]
+    path = latent_path(corners, steps, method)
+    assert path.shape == (steps, corners.shape[1])
+    assert np.isfinite(path).all()
+    np.testing.assert_array_equal(path[0], corners[0])
+    np.testing.assert_array_equal(path[-1], corners[-1])
+
+
 def test_lerp_is_the_straight_line() -> None:
     np.testing.assert_array_equal(lerp(A, B, 0.25), [2.25, 0.75, 0])
     assert lerp(A, B, 0.25).dtype == np.float32
@@ -183,6 +213,13 @@ def test_a_path_takes_an_array_of_points() -> None:
         ([1.0, 2.0], 5, "slerp", r"shapes \[\(\)\]"),
         ([A, [1, np.nan, 3]], 5, "slerp", r"points hold nan at index \(1, 1\)"),
         ([A, [1, 2, np.inf]], 5, "linear", r"points hold inf at index \(1, 2\)"),
+        ([A, [1, 2, 1e300]], 5, "linear", r"points hold inf at index \(1, 2\)"),
+        ([A, [1, 2, 3j]], 5, "slerp", "points of type complex128; expected floating point"),
+        ([A, ["a", "b", "c"]], 5, "slerp", "points of type <U1; expected floating point"),
+        ([A, [1, [2], 3]], 5, "slerp", "a point: cannot be made an array"),
+        ([A, B], 2.5, "slerp", "steps is 2.5; expected at least 2"),
+        ([A, B], True, "slerp", "steps is True; expected at least 2"),
+        ([A, B], "9", "slerp", "steps is '9'; expected at least 2"),
     ],
 )
 def test_what_gives_no_path_is_refused(given_points: Any, steps: int, method: str, message: str) -> None:

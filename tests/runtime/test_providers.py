@@ -57,6 +57,15 @@ def test_a_provider_that_is_not_built_in_is_refused_with_the_line_that_mends_it(
         assert "Mend it with: pip uninstall -y onnxruntime && pip install" in said
 
 
+@cpu_only
+def test_without_a_known_wheel_nothing_is_to_be_uninstalled(
+    gray_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(providers, "installed_wheels", dict)
+    with pytest.raises(ProviderError, match=r"\(of unknown origin\), .* Mend it with: pip install 'vae-edge"):
+        vae_runtime.load(gray_bundle, provider="cuda")
+
+
 def test_a_provider_that_is_built_in_but_does_not_open_is_refused(
     gray_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,10 +108,24 @@ def test_floating_point_images_are_turned_into_pictures_first(dtype: Any, channe
     ("images", "options", "message"),
     [
         (pictures(7, 1, 1), {"rows": 2, "columns": 3}, "7 pictures do not fit into 2 rows of 3"),
-        (pictures(1, 1, 1), {"rows": 0}, "rows is 0; expected at least 1"),
-        (pictures(1, 1, 1), {"columns": -1}, "columns is -1; expected at least 1"),
+        (pictures(1, 1, 1), {"rows": 0}, "rows is 0; expected a whole number of at least 1"),
+        (pictures(1, 1, 1), {"columns": -1}, "columns is -1; expected a whole number of at least 1"),
         (pictures(1, 1, 1), {"padding": -1}, "padding -1"),
         (pictures(1, 1, 1), {"background": 256}, "background 256"),
+        (pictures(1, 1, 1), {"rows": 1.5}, "rows is 1.5; expected a whole number"),
+        (pictures(1, 1, 1), {"columns": True}, "columns is True; expected a whole number"),
+        (pictures(1, 1, 1), {"padding": 0.5}, "padding 0.5"),
+        (pictures(1, 1, 1), {"background": float("nan")}, "background nan"),
+        (
+            pictures(1, 2, 2),
+            {"columns": 2**31},
+            "a sheet of 2x4294967296 pixels; expected at most 2147483647 a side",
+        ),
+        (pictures(1, 1, 1), {"rows": 10**30}, "expected at most 2147483647 a side"),
+        (pictures(1, 1, 1), {"rows": 2**30, "columns": 2**30}, "1099511627776 in all"),
+        (pictures(1, 1, 1), {"padding": 10**30}, "expected at most 2147483647 a side"),
+        (np.full((1, 1, 2, 2), np.nan), {}, r"images hold nan at index \(0, 0, 0, 0\)"),
+        ([[1], [2, 3]], {}, "images: cannot be made an array"),
         (pictures(0, 2, 2), {}, r"shape \(0, 2, 2\); expected at least one picture"),
         (np.zeros((0, 1, 2, 2), np.float32), {}, "expected at least one picture"),
         (np.zeros((2, 2), np.uint8), {}, r"cannot tile uint8 of shape \(2, 2\)"),
@@ -121,6 +135,6 @@ def test_floating_point_images_are_turned_into_pictures_first(dtype: Any, channe
         (np.zeros((2, 2, 2), bool), {}, "cannot tile bool"),
     ],
 )
-def test_what_cannot_be_tiled_is_refused(images: Array, options: dict[str, int], message: str) -> None:
+def test_what_cannot_be_tiled_is_refused(images: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         grid(images, **options)

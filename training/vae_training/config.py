@@ -7,6 +7,7 @@ checkpoint carries the same settings, so that weights never travel without their
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import types
 import typing
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vae_runtime.errors import one_line
 from vae_training.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -23,6 +25,10 @@ else:
     import tomli as tomllib
 
 Section = TypeVar("Section")
+
+_LARGEST_FILE = 1 << 20  # bytes of TOML
+_LONGEST_SIDE = 16_384  # pixels
+_WIDEST = 65_536  # filters of a layer, latents
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,11 @@ class DataConfig:
         # A file name of other bytes reaches Python as half characters, which no TOML file may hold.
         writable = self.source.encode(errors="replace").decode() == self.source
         _require(writable, "data.source", self.source, "a name in UTF-8: rename it")
+        _require("\0" not in self.source, "data.source", self.source, "a name without NUL")
+        sides = self.image_size or (1, 1)
+        _require(
+            max(map(abs, sides)) <= _LONGEST_SIDE, "data.image_size", sides, f"at most {_LONGEST_SIDE} a side"
+        )
 
 
 @dataclass(frozen=True)
@@ -68,15 +79,16 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("height", "width"):
             size = getattr(self, name)
-            _require(size >= 8 and size % 4 == 0, f"model.{name}", size, "a multiple of 4, at least 8")
+            possible = 8 <= size <= _LONGEST_SIDE and size % 4 == 0
+            _require(possible, f"model.{name}", size, f"a multiple of 4, from 8 to {_LONGEST_SIDE}")
         _require(self.channels in (1, 3), "model.channels", self.channels, "1 or 3")
         _require(
-            len(self.filters) == 2 and min(self.filters) >= 1,
+            len(self.filters) == 2 and min(self.filters) >= 1 and max(self.filters) <= _WIDEST,
             "model.filters",
             self.filters,
-            "two numbers >= 1",
+            f"two numbers from 1 to {_WIDEST}",
         )
-        _require(self.latent_size >= 1, "model.latent_size", self.latent_size, "at least 1")
+        _require(1 <= self.latent_size <= _WIDEST, "model.latent_size", self.latent_size, f"1 to {_WIDEST}")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -103,8 +115,8 @@ class TrainingConfig:
     """`on`, `off`, or `auto`: torch.compile where the run is long enough to repay it."""
 
     def __post_init__(self) -> None:
-        _require(self.epochs >= 1, "training.epochs", self.epochs, "at least 1")
-        _require(self.batch_size >= 1, "training.batch_size", self.batch_size, "at least 1")
+        for name in ("epochs", "batch_size"):
+            _require(1 <= getattr(self, name) <= 10**9, f"training.{name}", getattr(self, name), "1 to 10**9")
         _require(
             0 < self.learning_rate < 1e3, "training.learning_rate", self.learning_rate, "above 0, below 1000"
         )
@@ -178,9 +190,19 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: unreadable or not TOML.
     """
     try:
-        settings: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not a readable TOML file ({error})") from error
+        # Asked before opening: reading a pipe would wait for ever.
+        if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where the name is too long
+            problem = "not a file" if os.path.exists(path) else "there is none"  # noqa: PTH110 - the same
+            raise ConfigError(f"{path}: not a readable TOML file ({problem})")
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        if len(content) > _LARGEST_FILE:
+            raise ConfigError(f"{path}: not a readable TOML file (larger than {_LARGEST_FILE} bytes)")
+        settings: dict[str, Any] = tomllib.loads(content.decode("utf-8").replace("\r\n", "\n"))
+    except ConfigError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:  # a ValueError is bad UTF-8, TOML or a huge number
+        raise ConfigError(f"{path}: not a readable TOML file ({one_line(error)})") from error
     return settings
 
 

@@ -5,21 +5,31 @@ Used by all three commands.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
 import click
 
-from vae_runtime.errors import VaeError
+from vae_runtime.errors import VaeError, one_line
 
-UNFORESEEN, USAGE, ENVIRONMENT, INTERRUPTED, TERMINATED = 1, 2, 4, 130, 143
+UNFORESEEN, USAGE, BAD_INPUT, ENVIRONMENT, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 130, 143
 _CLOSED_PIPE = 141  # 128 + SIGPIPE, as the shell has it
+
+# What the operating system says where the name that was given is at fault, and not the machine.
+_BAD_NAMES = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EEXIST,
+              errno.ENOTEMPTY, errno.EINVAL, errno.EILSEQ)  # fmt: skip
+
+# PyTorch has no MemoryError of its own on the CPU: this is how its allocator words it.
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 # What to install where a module is missing.
 _EXTRAS = {
@@ -40,79 +50,68 @@ def run_command(command: click.Command, name: str, arguments: Sequence[str] | No
     Unforeseen errors become one line too; with VAE_EDGE_DEBUG=1 in the environment their traceback shows.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    _stand_in_for_closed_streams()
+    if not sys.warnoptions:
+        # Libraries' advice to programmers, several lines of it, means nothing to who reads our one line.
+        warnings.simplefilter("ignore")
     try:
         # Not command.main(): it prints an empty line on interruption, and leaves by itself on a closed pipe.
         with command.make_context(name, list(sys.argv[1:] if arguments is None else arguments)) as context:
             code = command.invoke(context)
         sys.stdout.flush()
-    except click.exceptions.Exit as end:
-        code = end.exit_code
-    except click.UsageError as error:
-        _explain_usage(name, error)
-        code = USAGE
-    except click.ClickException as error:
-        _say(name, error.format_message())
-        code = error.exit_code
-    except VaeError as error:
-        _debug()
-        _say(name, str(error))
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        _say(name, "interrupted")
-        code = INTERRUPTED
-    except ModuleNotFoundError as error:
-        _debug()
-        code = _missing_module(name, error)
-    except MemoryError as error:
-        _debug()
-        _say(name, f"not enough memory ({error}); ask for less at a time")
-        code = ENVIRONMENT
-    except OSError as error:
-        _debug()
-        code = _failed_input_or_output(name, error)
-    except Exception as error:  # noqa: BLE001 - the last resort of a process
-        _debug()
-        _say(name, f"unforeseen {type(error).__name__}: {error}. VAE_EDGE_DEBUG=1 shows where")
-        code = UNFORESEEN
-    _give_up_stdout_that_fails()
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last resort of a process
+        code = _end(error, name)
+    _give_up_streams_that_fail()
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _give_up_stdout_that_fails() -> None:
-    """Leave nothing in its buffer that Python would fail to write at exit, with words and a code of its own."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+@functools.singledispatch
+def _end(error: BaseException, name: str) -> int:
+    """Say on stderr what went wrong, where that is not said yet, and return the exit code."""
+    _debug()
+    _say(name, f"unforeseen {type(error).__name__}: {error}. VAE_EDGE_DEBUG=1 shows where")
+    return UNFORESEEN
 
 
-def _say(name: str, message: str) -> None:
-    sys.stderr.write(f"{name}: error: {' '.join(message.split())}\n")
+@_end.register
+def _(error: VaeError, name: str) -> int:
+    _debug()
+    _say(name, str(error))
+    return error.exit_code
 
 
-def _debug() -> None:
-    if os.environ.get("VAE_EDGE_DEBUG") == "1":
-        traceback.print_exc()
+@_end.register
+def _(error: click.exceptions.Exit, name: str) -> int:  # noqa: ARG001 - as all of them
+    return error.exit_code
 
 
-def _explain_usage(name: str, error: click.UsageError) -> None:
+@_end.register
+def _(error: click.ClickException, name: str) -> int:
+    _say(name, error.format_message())
+    return error.exit_code
+
+
+@_end.register
+def _(error: click.UsageError, name: str) -> int:
     # A group names its subcommand; the bare exception would print its usage over several lines.
     where = error.ctx.command_path if error.ctx else name
     if type(error).__name__ == "NoArgsIsHelpError":  # click has it from 8.2 on
         error.show()
     else:
         _say(name, f"{error.format_message()} (see {where} --help)")
+    return USAGE
 
 
-def _failed_input_or_output(name: str, error: OSError) -> int:
-    if isinstance(error, BrokenPipeError):
-        return _CLOSED_PIPE  # whoever read our output has gone
-    _say(name, f"{error.filename or 'input or output'}: {error.strerror or error}")
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-    return ENVIRONMENT if full else UNFORESEEN
+@_end.register(KeyboardInterrupt)
+@_end.register(click.Abort)
+def _(error: BaseException, name: str) -> int:  # noqa: ARG001 - as all of them
+    _say(name, "interrupted")
+    return INTERRUPTED
 
 
-def _missing_module(name: str, error: ModuleNotFoundError) -> int:
+@_end.register
+def _(error: ModuleNotFoundError, name: str) -> int:
+    _debug()
     module = (error.name or "").split(".")[0]
     extra = _EXTRAS.get(module)
     if extra is None:
@@ -120,6 +119,69 @@ def _missing_module(name: str, error: ModuleNotFoundError) -> int:
         return UNFORESEEN
     _say(name, f"{module} is not installed; this command needs it: pip install 'vae-edge[cpu,{extra}]'")
     return ENVIRONMENT
+
+
+@_end.register
+def _(error: MemoryError, name: str) -> int:
+    _debug()
+    reason = f" ({error})" if str(error) else ""
+    _say(name, f"not enough memory{reason}; ask for less at a time")
+    return ENVIRONMENT
+
+
+@_end.register
+def _(error: RuntimeError, name: str) -> int:
+    if any(words in str(error) for words in _OUT_OF_MEMORY):
+        return _end(MemoryError(one_line(error)), name)
+    unforeseen: int = _end.dispatch(BaseException)(error, name)
+    return unforeseen
+
+
+@_end.register
+def _(error: OSError, name: str) -> int:
+    _debug()
+    if isinstance(error, BrokenPipeError):
+        return _CLOSED_PIPE  # whoever read our output has gone
+    _say(name, f"{error.filename or 'input or output'}: {error.strerror or error}")
+    return BAD_INPUT if error.errno in _BAD_NAMES else ENVIRONMENT
+
+
+def _give_up_streams_that_fail() -> None:
+    """Leave nothing in its buffer that Python would fail to write at exit, with words and a code of its own."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _stand_in_for_closed_streams() -> None:
+    """Give the process streams that lead nowhere where it was started without (`>&-`): Python has None there."""
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:
+            setattr(sys, stream, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", closefd=False))
+
+
+def printable(text: str) -> str:
+    """Return text as one line that a terminal shows as it is: a file's name may hold anything.
+
+    White space becomes single spaces; what does not show, or would command the terminal, is escaped.
+    """
+    line = " ".join(text.split())
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def _say(name: str, message: str) -> None:
+    with contextlib.suppress(OSError):  # a full disk behind stderr: the exit code still tells
+        sys.stderr.write(f"{name}: error: {printable(message)}\n")
+        sys.stderr.flush()
+
+
+def _debug() -> None:
+    if os.environ.get("VAE_EDGE_DEBUG") == "1":
+        traceback.print_exc()
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001

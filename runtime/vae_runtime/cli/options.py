@@ -12,6 +12,9 @@ else:
     _SizeParamType = click.ParamType  # not generic before click 8.2
 
 
+_MOST_DIGITS = 9  # Python itself turns no more than 4,300 into a number
+
+
 class Size(_SizeParamType):
     """One number, or two with a separator between them: `24` or `24x32`, as (24, 24) or (24, 32)."""
 
@@ -27,14 +30,19 @@ class Size(_SizeParamType):
         if isinstance(value, tuple):
             return value
         parts = str(value).lower().split(self.separator)
-        if len(parts) in (1, 2) and all(
-            part.isascii() and part.isdigit() and int(part) > 0 for part in parts
-        ):
+        if len(parts) in (1, 2) and all(map(_is_size, parts)):
             return int(parts[0]), int(parts[-1])
         raise click.BadParameter(
-            f"{value!r}: expected a number above 0, or two as in 24{self.separator}32", ctx, param
+            f"{str(value)[:50]!r}: expected a number above 0 of at most {_MOST_DIGITS} digits, "
+            f"or two as in 24{self.separator}32",
+            ctx,
+            param,
         )
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002
         """Return how help shows it."""
         return f"N[{self.separator}N]"
+
+
+def _is_size(part: str) -> bool:
+    return part.isascii() and part.isdigit() and len(part) <= _MOST_DIGITS and int(part) > 0

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_runtime.atomic import atomic_file, atomic_folder, refuse_existing
+from vae_runtime.cli.exits import printable
 from vae_runtime.cli.pictures import enlarge, save_png
 from vae_runtime.images import to_uint8
 from vae_runtime.tiling import grid
@@ -93,7 +94,7 @@ class Output:
     def announce(self, what: str) -> None:
         """Say on stderr what was written where; nothing where the array itself goes to stdout."""
         if self.kind != _STDOUT:
-            click.echo(f"{what} -> {self.name}", err=True)
+            click.echo(f"{what} -> {printable(self.name)}", err=True)
 
     def _write_folder(self, pictures: npt.NDArray[np.uint8], layout: Layout) -> None:
         digits = max(4, len(str(len(pictures) - 1)))
@@ -109,6 +110,10 @@ def _holds_numbered_pngs(folder: Path) -> bool:
 def _kind(name: str, *, arrays_only: bool) -> str:
     if name == _STDOUT:
         return _STDOUT
+    if Path(name).name in ("", ".."):  # "", ".", "/": nothing can be put in their place
+        raise click.UsageError(
+            f"output {name!r}: expected a name of its own, such as samples.png or samples/"
+        )
     suffix = Path(name).suffix.lower()
     kinds = tuple(kind for kind in _KINDS if not (arrays_only and kind == ".png"))
     if suffix in kinds:

@@ -1,21 +1,26 @@
 """Picture files in and out, through Pillow: the one place that says how a picture becomes an array.
 
 The rules: EXIF rotation is applied; transparency is laid on white; 16-bit gray is scaled to 8 bits;
-of an animation the first frame is taken; the picture is cropped about its centre to the model's
-aspect ratio and resized to its size.
+of an animation the first frame is taken, and the log says so; the picture is cropped about its centre to
+the model's aspect ratio and resized to its size. Links to files are followed, links to folders are not.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from vae_runtime.cli.exits import printable
 from vae_runtime.errors import InputError, one_line
+
+_log = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -24,21 +29,19 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".
 # Only these decoders may see a file, whatever its name: some others start programs (EPS).
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
-# Pillow has no exception of its own for a broken file: these are what its decoders raise.
-_DECODER_ERRORS = (
-    OSError, ValueError, SyntaxError, TypeError, MemoryError, OverflowError, Warning, Image.DecompressionBombError,
-)  # fmt: skip
+# As Pillow warns of a decompression bomb from here on; of a warning one would only read, after the fact.
+_MOST_PIXELS = 89_478_485
 
 
 def find_pictures(folder: Path) -> list[Path]:
     """List the picture files below a folder, searched recursively, in the order of their names' bytes.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or a folder below it cannot be searched.
     """
     found = [
         Path(parent, name)
-        for parent, _, names in os.walk(folder)
+        for parent, _, names in os.walk(folder, onerror=_refuse_unsearchable)
         for name in names
         if name.lower().endswith(PICTURE_SUFFIXES)
     ]
@@ -58,19 +61,20 @@ def load_picture(path: Path, height: int, width: int, channels: int) -> Pixels:
     Raises:
         InputError: not a picture, cut short, too large, or of a kind that has no faithful 8-bit form.
     """
+    # Asked before opening: reading a pipe would wait for ever.
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where the name is too long
+        problem = "not a file" if os.path.exists(path) else "there is none"  # noqa: PTH110 - the same
+        raise InputError(f"{path}: expected a picture file; {problem}")
     try:
-        # Asked before opening: reading a pipe would wait for ever.
-        if not path.is_file():
-            raise InputError(
-                f"{path}: expected a picture file; {'not a file' if path.exists() else 'there is none'}"
-            )
         with Image.open(path, formats=_FORMATS) as image:
             _refuse_bombs(path, image)
+            _mention_other_frames(path, image)
             opened = ImageOps.exif_transpose(image)
-            pixels = _to_eight_bits(path, opened, "L" if channels == 1 else "RGB")
+            pixels = _to_eight_bits(path, opened, "L" if channels == 1 else "RGB", file_format=image.format)
     except InputError:
         raise
-    except _DECODER_ERRORS as error:
+    except Exception as error:
+        # Pillow has no exception of its own for a broken file: its decoders raise almost any.
         raise InputError(f"{path}: not a picture that can be read ({one_line(error)})") from error
     fitted = ImageOps.fit(pixels, (width, height), method=Image.Resampling.LANCZOS)
     return np.asarray(fitted, dtype=np.uint8)
@@ -80,7 +84,8 @@ def list_pictures(paths: Iterable[Path]) -> list[Path]:
     """Return picture files, with every folder replaced by the pictures below it."""
     files: list[Path] = []
     for path in paths:
-        files.extend(find_pictures(path) if path.is_dir() else [path])
+        is_folder = os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises where the name is too long
+        files.extend(find_pictures(path) if is_folder else [path])
     return files
 
 
@@ -104,14 +109,25 @@ def enlarge(picture: Pixels, factor: int) -> Pixels:
 
 
 def _refuse_bombs(path: Path, image: Image.Image) -> None:
-    limit = Image.MAX_IMAGE_PIXELS or 0
-    if limit and image.width * image.height > limit:
-        raise InputError(f"{path}: {image.width}x{image.height} pixels; expected at most {limit} in all")
+    if image.width * image.height > _MOST_PIXELS:
+        raise InputError(
+            f"{path}: {image.width}x{image.height} pixels; expected at most {_MOST_PIXELS} in all"
+        )
 
 
-def _to_eight_bits(path: Path, image: Image.Image, mode: str) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        # Pillow's own conversion would clip every value above 255 to white.
+def _mention_other_frames(path: Path, image: Image.Image) -> None:
+    if getattr(image, "is_animated", False):
+        _log.warning("%s: holds several frames or pages; the first is taken", printable(str(path)))
+
+
+def _refuse_unsearchable(error: OSError) -> NoReturn:
+    # By default os.walk leaves out what it may not see, and the data set would silently be smaller.
+    raise InputError(f"{error.filename}: cannot be searched for pictures ({error.strerror})") from error
+
+
+def _to_eight_bits(path: Path, image: Image.Image, mode: str, *, file_format: str | None) -> Image.Image:
+    if image.mode.startswith("I;16") or (image.mode == "I" and file_format == "PPM"):
+        # Pillow's own conversion would clip every value above 255 to white. A PGM of 16 bits comes as "I".
         return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert(mode)
     if image.mode in ("I", "F"):
         raise InputError(f"{path}: {image.mode}-mode pixels (32 bits each); expected 8 or 16 bits a channel")

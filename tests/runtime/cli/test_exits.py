@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from typing import Any
 import click
 import pytest
 from commands import MAIN, environment, run_fresh, start
+from hypothesis import given
+from hypothesis import strategies as st
 
 import vae_runtime
-from vae_runtime.cli.exits import run_command
+from vae_runtime.cli.exits import printable, run_command
 from vae_runtime.errors import (
     BundleError,
     ClosedError,
@@ -43,7 +46,18 @@ ENDS: list[tuple[BaseException, int, str]] = [
     (MemoryError("words"), 4, "not enough memory (words); ask for less at a time"),
     (OSError(28, "No space left on device", "file"), 4, "file: No space left on device"),
     (OSError(30, "Read-only file system"), 4, "input or output: Read-only file system"),
-    (PermissionError(13, "Permission denied", "file"), 1, "file: Permission denied"),
+    (PermissionError(13, "Permission denied", "file"), 4, "file: Permission denied"),
+    (OSError(24, "Too many open files"), 4, "input or output: Too many open files"),
+    (OSError(36, "File name too long", "file"), 3, "file: File name too long"),
+    (NotADirectoryError(20, "Not a directory", "file"), 3, "file: Not a directory"),
+    (FileNotFoundError(2, "No such file or directory", "file"), 3, "file: No such file or directory"),
+    (MemoryError(), 4, "not enough memory; ask for less at a time"),
+    (
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 64 bytes"),
+        4,
+        "not enough memory ([enforce fail] DefaultCPUAllocator",
+    ),
+    (RuntimeError("words"), 1, "unforeseen RuntimeError: words. VAE_EDGE_DEBUG=1 shows where"),
     (
         ModuleNotFoundError("No module named 'torch'", name="torch"),
         4,
@@ -215,3 +229,74 @@ def test_a_read_only_home_is_no_hindrance(gray_bundle: Path, tmp_path: Path) -> 
         TMPDIR="/nonexistent",
     )
     assert (done.code, done.err) == (0, f"1 new images -> {tmp_path / 'a.png'}\n")
+
+
+SHOWN = {
+    "plain words": "plain words",
+    "two\nlines\tand   \r\n more": "two lines and more",
+    "line\u2028paragraph\u2029next\x85end": "line paragraph next end",
+    "\x1b[2Jgone\x07": r"\x1b[2Jgone\x07",
+    "right\u202eleft": r"right\u202eleft",
+    os.fsdecode(b"caf\xe9"): r"caf\udce9",
+    "\0": r"\x00",
+    "snow\N{SNOWMAN}": "snow\N{SNOWMAN}",
+    "": "",
+}
+
+
+@pytest.mark.parametrize(("text", "shown"), SHOWN.items(), ids=map(ascii, SHOWN))
+def test_text_is_shown_as_one_line_that_commands_no_terminal(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+@given(st.lists(st.integers(0, sys.maxunicode).map(chr)).map("".join))
+def test_whatever_is_said_is_one_line(text: str) -> None:
+    assert printable(text).isprintable()
+    assert len(f"{printable(text)}\n".splitlines()) <= 1
+
+
+def shell(line: str, *arguments: object) -> tuple[int, bytes, bytes]:
+    """Run a line of the shell, in which `vae-run` is "$@"; gives exit code, stdout, stderr."""
+    command = [sys.executable, "-c", MAIN, *map(str, arguments)]
+    done = subprocess.run(
+        ["/bin/sh", "-c", line, "sh", *command],
+        capture_output=True,
+        env=environment(),
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.skipif(not Path("/bin/sh").exists(), reason="this system has no such shell")
+def test_without_stdout_or_stderr_a_command_does_its_work(gray_bundle: Path, tmp_path: Path) -> None:
+    for index, streams in enumerate((">&-", "<&- >&- 2>&-")):
+        path = tmp_path / f"{index}.npy"
+        done = shell(f'"$@" {streams}', "sample", "-n", 1, "--model", gray_bundle, "-o", path)
+        said = f"1 new images -> {path}\n".encode() if "2>" not in streams else b""
+        assert done == (0, b"", said)
+        assert path.stat().st_size == 128 + 96
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no such device")
+def test_a_full_disk_behind_stderr_changes_no_exit_code(gray_bundle: Path, tmp_path: Path) -> None:
+    assert shell('"$@" 2>/dev/full', "sample", "--model", tmp_path / "gone") == (3, b"", b"")
+
+
+WARNING = "import warnings; warnings.warn('to programmers', UserWarning)"
+
+
+@pytest.mark.parametrize(("flags", "said"), [((), b""), (("-W", "default"), b"UserWarning: to programmers")])
+def test_libraries_warnings_show_only_to_those_who_ask(flags: tuple[str, ...], said: bytes) -> None:
+    code = f"""
+import click
+from vae_runtime.cli.exits import printable, run_command
+def work():
+    {WARNING}
+run_command(click.Command("test", callback=work), "test", [])
+"""
+    clean = {name: value for name, value in environment().items() if name != "PYTHONWARNINGS"}
+    done = subprocess.run([sys.executable, *flags, "-c", code], capture_output=True, env=clean, check=False)
+    assert done.returncode == 0
+    assert said in done.stderr
+    assert said or done.stderr == b""

@@ -122,6 +122,15 @@ def test_a_name_that_cannot_be_leaves_with_3(vae_run: Any, gray_bundle: Path, na
     assert contents(Path("a.png")) == b"mine"
 
 
+@pytest.mark.parametrize("name", ["", ".", "./", "..", "a/..", "/"])
+def test_a_place_without_a_name_of_its_own_is_wrong_usage(vae_run: Any, gray_bundle: Path, name: str) -> None:
+    before = sorted(os.listdir())  # noqa: PTH208
+    done = vae_run("sample", "-n", 1, "--model", gray_bundle, "--overwrite", "-o", name)
+    assert done.code == 2
+    assert f"output {name!r}: expected a name of its own" in done.err
+    assert sorted(os.listdir()) == before  # noqa: PTH208
+
+
 def test_a_folder_is_not_replaced_by_a_file_nor_a_file_by_a_folder(vae_run: Any, gray_bundle: Path) -> None:
     Path("a.png").mkdir()
     Path("b").write_bytes(b"mine")

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageOps
 
+from vae_runtime.errors import EnvironmentProblem
 from vae_training.data import load_images
 from vae_training.errors import DataError
 
@@ -165,9 +166,18 @@ def test_an_interruption_in_progress_ends_the_loading(folder: Path) -> None:
         load_images(str(folder), image_size=SIZE, progress=interrupt)
 
 
-def test_a_set_that_no_memory_holds_is_refused_before_a_picture_is_decoded(folder: Path) -> None:
-    with pytest.raises(DataError, match="does not fit in memory"):
-        load_images(str(folder), image_size=(2**30, 2**30))
+def test_a_set_that_no_memory_holds_is_refused_before_a_picture_is_decoded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise MemoryError("Unable to allocate 2.25 GiB")
+
+    monkeypatch.setattr(np, "empty", no_memory)
+    with pytest.raises(
+        EnvironmentProblem, match=r"holiday: does not fit in memory \(Unable to allocate 2"
+    ) as e:
+        load_images(str(folder), image_size=(16_384, 16_384))
+    assert e.value.exit_code == 4
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vae_runtime.errors import InputError
+from vae_runtime.errors import EnvironmentProblem, InputError, one_line
 from vae_training.data.files import ARRAY_SUFFIXES, load_npy, load_npz
 from vae_training.data.folder import load_folder
 from vae_training.data.layout import conform, require_image_size, require_trainable
@@ -54,6 +54,7 @@ def load_images(
     Raises:
         DataError: a source, array, picture or option that is not what is described above, a library that
             is missing, or a download that failed.
+        EnvironmentProblem: images that do not fit in memory.
     """
     _require_options(source, image_size, channels, array, groups)
     with _as_data_errors(source):
@@ -108,6 +109,6 @@ def _as_data_errors(source: str) -> Iterator[None]:
     except InputError as error:
         raise DataError(str(error)) from error
     except MemoryError as error:
-        raise DataError(f"{source}: does not fit in memory ({error})") from error
+        raise EnvironmentProblem(f"{source}: does not fit in memory ({error})") from error
     except OSError as error:
-        raise DataError(f"{source}: cannot be read ({error})") from error
+        raise DataError(f"{source}: cannot be read ({one_line(error)})") from error
