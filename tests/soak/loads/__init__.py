@@ -1,0 +1,11 @@
+"""Long runs, heavy loads and rough handling of the project's own code, with the figures that they have to reach."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+PACKAGES = [str(ROOT / package) for package in ("training", "export", "runtime")]
+# It runs from a checkout, whether or not the project is installed.
+sys.path[:0] = PACKAGES

@@ -1,0 +1,153 @@
+"""Several threads on one model."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import vae_runtime
+from loads.machine import held_now
+from loads.row import Figure, at_least, at_most, exactly, told
+
+MODEL = "faces24"
+_REQUESTS = 32
+
+
+class _Requests:
+    """Batches of latents, each with the bytes of the images that belong to it."""
+
+    def __init__(self, batch: int) -> None:
+        draws = np.random.default_rng(0)
+        with vae_runtime.load(MODEL, threads=1) as model:
+            size = model.card.latent_size
+            self._latents = [draws.standard_normal((batch, size), np.float32) for _ in range(_REQUESTS)]
+            self._expected = [model.decode(latents).tobytes() for latents in self._latents]
+
+    def is_right(self, model: vae_runtime.Model, number: int) -> bool:
+        """Decode a batch; tell whether every bit is as it was when one thread did it."""
+        index = number % _REQUESTS
+        return bool(model.decode(self._latents[index]).tobytes() == self._expected[index])
+
+
+def eight_threads_on_one_model(seconds: float = 60, turns: int = 10) -> list[Figure]:
+    """Results are bitwise those of one thread, and eight threads get at least as much done."""
+    requests = _Requests(batch=4)
+    with vae_runtime.load(MODEL, threads=1) as model:
+        alone, together, wrong = [], [], 0
+        for _ in range(turns):
+            for threads, rates in ((1, alone), (8, together)):
+                done, bad = _in_threads(
+                    threads, seconds / turns / 2, lambda number: requests.is_right(model, number)
+                )
+                rates.append(done / (seconds / turns / 2))
+                wrong += bad
+    ratio = statistics.median(together) / statistics.median(alone)
+    calls = sum(alone + together) * seconds / turns / 2
+    return [
+        exactly("results that differ from serial ones", wrong, 0),
+        at_least("throughput of 8 threads over that of 1", ratio, 0.9, of_time=True),
+        told("calls", int(calls)),
+        told("calls a second, 8 threads", statistics.median(together)),
+    ]
+
+
+def threads_within_threads(seconds: float = 20) -> list[Figure]:
+    """Requests of several chunks from eight threads, each request on several threads of its own."""
+    requests = _Requests(batch=200)
+    figures = []
+    for threads, name in ((2, "threads=2"), (None, "threads by default")):
+        with vae_runtime.load(MODEL, threads=threads) as model:
+            done, bad = _in_threads(8, seconds / 2, lambda number: requests.is_right(model, number))
+        figures += [exactly(f"{name}: results that differ", bad, 0), told(f"{name}: calls", done)]
+    return figures
+
+
+def threads_that_load_and_unload(seconds: float = 10) -> list[Figure]:
+    """Eight threads each open a model, use it and close it, again and again."""
+    requests = _Requests(batch=4)
+
+    def cycle(number: int) -> bool:
+        with vae_runtime.load(MODEL, threads=1) as model:
+            return requests.is_right(model, number)
+
+    _in_threads(8, min(1.0, seconds / 4), cycle)
+    before = held_now()
+    done, bad = _in_threads(8, seconds, cycle)
+    after = held_now()
+    return [
+        exactly("results that differ", bad, 0),
+        at_most("memory at the end over that at the start", after.megabytes - before.megabytes, 20, "MB"),
+        exactly("descriptors more than at the start", after.descriptors - before.descriptors, 0),
+        exactly("threads more than at the start", after.threads - before.threads, 0),
+        told("cycles", done),
+    ]
+
+
+def closed_while_threads_run(times: int = 200) -> list[Figure]:
+    """`close()` under the hands of four threads: right results until then, `ClosedError` after."""
+    requests = _Requests(batch=70)
+    ends: dict[str, int] = {"right": 0, "closed": 0, "other": 0}
+    lock = threading.Lock()
+
+    def use(model: vae_runtime.Model, started: threading.Barrier) -> None:
+        started.wait()
+        for number in range(1_000_000):
+            try:
+                end = "right" if requests.is_right(model, number) else "other"
+            except vae_runtime.ClosedError:
+                end = "closed"
+            except BaseException:  # noqa: BLE001 - counted, whatever it is
+                end = "other"
+            with lock:
+                ends[end] += 1
+            if end != "right":
+                return
+
+    for index in range(times):
+        model = vae_runtime.load(MODEL)
+        started = threading.Barrier(5)
+        threads = [threading.Thread(target=use, args=(model, started)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        started.wait()
+        time.sleep(0.0005 * (index % 40))
+        model.close()
+        for thread in threads:
+            thread.join(timeout=60)
+            ends["other"] += thread.is_alive()
+    return [
+        exactly("threads that ended with ClosedError", ends["closed"], 4 * times),
+        exactly("wrong results and other errors", ends["other"], 0),
+        told("right results before", ends["right"]),
+    ]
+
+
+def _in_threads(count: int, seconds: float, work: Callable[[int], bool]) -> tuple[int, int]:
+    """Call `work` with numbers from so many threads for so long; return how many calls, and how many were wrong."""
+    stop = threading.Event()
+    done, wrong = [0] * count, [0] * count
+    failed: list[BaseException] = []
+
+    def repeat(thread: int) -> None:
+        try:
+            while not stop.is_set():
+                wrong[thread] += not work(thread + count * done[thread])
+                done[thread] += 1
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failed.append(error)
+
+    threads: list[Any] = [threading.Thread(target=repeat, args=(index,)) for index in range(count)]
+    for thread in threads:
+        thread.start()
+    time.sleep(seconds)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
+    return sum(done), sum(wrong)
