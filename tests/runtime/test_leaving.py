@@ -1,0 +1,223 @@
+"""The interpreter's end waits for calls under way, and nothing that happens in between locks anything up."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vae_runtime import ClosedError, leaving
+from vae_runtime.leaving import CallsUnderWay
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+needs_timer = pytest.mark.skipif(sys.platform == "win32", reason="this system has no interval timer")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> CallsUnderWay:
+    monkeypatch.setattr(leaving, "_PATIENCE", 0.01)
+    return CallsUnderWay()
+
+
+class Call:
+    """A call in a thread of its own, which ends when it is told to."""
+
+    def __init__(self, calls: CallsUnderWay) -> None:
+        self._calls = calls
+        self._begun, self._end = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work)
+
+    def _work(self) -> None:
+        with self._calls:
+            self._begun.set()
+            self._end.wait(30)
+
+    def begin(self) -> None:
+        self._thread.start()
+        assert self._begun.wait(30)
+
+    def end(self) -> None:
+        self._end.set()
+        self._thread.join(30)
+
+
+@pytest.fixture
+def call(calls: CallsUnderWay) -> Iterator[Call]:
+    call = Call(calls)
+    call.begin()
+    yield call
+    call.end()
+
+
+def leaving_thread(calls: CallsUnderWay) -> threading.Thread:
+    """A thread that waits for the calls of all others."""
+    thread = threading.Thread(target=calls.wait_for_their_end)
+    thread.start()
+    return thread
+
+
+def test_who_leaves_waits_for_the_calls_of_other_threads(calls: CallsUnderWay, call: Call) -> None:
+    leaver = leaving_thread(calls)
+    leaver.join(0.2)
+    assert leaver.is_alive()
+    call.end()
+    leaver.join(30)
+    assert not leaver.is_alive()
+
+
+def test_who_leaves_waits_until_the_outermost_of_nested_calls_ends(calls: CallsUnderWay) -> None:
+    """A signal handler that uses a model makes a call inside a call."""
+    with calls:
+        with calls, calls:
+            pass
+        leaver = leaving_thread(calls)
+        leaver.join(0.2)
+        assert leaver.is_alive()
+    leaver.join(30)
+    assert not leaver.is_alive()
+
+
+def test_who_leaves_does_not_wait_for_itself(calls: CallsUnderWay) -> None:
+    """An interruption between entering a call and being in it leaves the count up."""
+    calls.__enter__()
+    calls.wait_for_their_end()
+
+
+def test_no_wait_is_for_ever(calls: CallsUnderWay, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaving, "_LONGEST_WAIT", 0.05)
+    leaver = leaving_thread(calls)
+    leaver.join(30)
+    assert not leaver.is_alive()
+
+
+def test_a_thread_that_comes_late_is_told_so_and_counts_no_more(calls: CallsUnderWay) -> None:
+    leaving_thread(calls).join(30)
+    for _ in range(2):
+        with pytest.raises(ClosedError, match="the interpreter is ending"), calls:
+            raise AssertionError("a call began")
+    leaver = leaving_thread(calls)
+    leaver.join(30)
+    assert not leaver.is_alive()
+
+
+def test_who_leaves_may_call(calls: CallsUnderWay) -> None:
+    calls.wait_for_their_end()
+    with calls, calls:
+        pass
+
+
+@needs_fork
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_forked_child_keeps_only_its_own_calls(calls: CallsUnderWay, call: Call, inside: bool) -> None:
+    if inside:
+        calls.__enter__()
+    calls._keep_only_this_thread()  # what happens in the child
+    leaver = leaving_thread(calls)
+    leaver.join(0.2 if inside else 30)
+    assert leaver.is_alive() == inside
+    if inside:
+        calls.__exit__(None, None, None)
+        leaver.join(30)
+        assert not leaver.is_alive()
+
+
+# In real processes
+
+
+def test_a_host_that_waits_for_its_worker_at_the_end_is_not_held_up(
+    run_python: Any, gray_bundle: Path
+) -> None:
+    """What the host registered before us runs after us: its worker must get on, or both wait for ever."""
+    finished = run_python(
+        """
+import atexit, sys, threading, time
+def end():
+    stop.set()
+    worker.join(30)
+    print("joined" if not worker.is_alive() else "held up")
+atexit.register(end)
+import vae_runtime, vae_runtime.leaving
+vae_runtime.leaving._PATIENCE = 0.1
+stop, model = threading.Event(), vae_runtime.load(sys.argv[1])
+def work():
+    try:
+        while not stop.is_set():
+            model.sample(3)
+    except vae_runtime.VaeError as error:
+        print("told", "the interpreter is ending" in str(error))
+worker = threading.Thread(target=work, daemon=True)
+worker.start()
+time.sleep(0.05)
+""",
+        gray_bundle,
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.stdout == "told True\njoined\n"
+
+
+@needs_timer
+def test_signal_handlers_and_finalizers_may_use_a_model_that_is_in_use(
+    run_python: Any, gray_bundle: Path
+) -> None:
+    """They run in the midst of a call of the same thread, wherever that stands."""
+    finished = run_python(
+        """
+import gc, signal, sys, time, weakref
+import numpy as np, vae_runtime
+model = vae_runtime.load(sys.argv[1], threads=1)
+right, count = model.sample(2, 7), [0, 0]
+def use(*_):
+    count[0] += 1
+    assert np.array_equal(model.sample(2, 7), right)
+class Cycle:
+    def __init__(self):
+        self.me = self
+    def __del__(self):
+        count[1] += 1
+        assert np.array_equal(model.sample(2, 7), right)
+gc.set_threshold(5)
+signal.signal(signal.SIGALRM, use)
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+until = time.monotonic() + 30
+while min(count) < 300 and time.monotonic() < until:
+    Cycle()
+    assert np.array_equal(model.sample(2, 7), right)
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(min(count) >= 300)
+""",
+        gray_bundle,
+    )
+    assert (finished.returncode, finished.stderr, finished.stdout) == (0, "", "True\n")
+
+
+@needs_timer
+def test_an_interruption_anywhere_leaves_nothing_locked(run_python: Any, gray_bundle: Path) -> None:
+    finished = run_python(
+        """
+import signal, sys, time
+import numpy as np, vae_runtime
+model = vae_runtime.load(sys.argv[1], threads=1)
+right, interrupted = model.sample(2, 7), 0
+def interrupt(*_):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, interrupt)
+until = time.monotonic() + 30
+while interrupted < 500 and time.monotonic() < until:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.00005 + interrupted * 1e-6)
+        while True:
+            model.sample(2)
+    except KeyboardInterrupt:
+        interrupted += 1
+assert np.array_equal(model.sample(2, 7), right)
+print(interrupted)
+""",
+        gray_bundle,
+        timeout=25,
+    )
+    assert (finished.returncode, finished.stderr, finished.stdout) == (0, "", "500\n")
