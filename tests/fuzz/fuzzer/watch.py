@@ -38,8 +38,10 @@ _FORBIDDEN = (
 )  # fmt: skip
 # Python's own files, for what is imported on the way to an error; and where the container's quota stands.
 _HARMLESS = (sys.prefix, sys.base_prefix, "/sys/fs/cgroup/", "/proc/self/", "/proc/meminfo")
-# `typing` evaluates the annotations of our own dataclasses, the import system runs modules.
-_MAY_EXECUTE = ("typing", "importlib._bootstrap", "importlib._bootstrap_external", "annotationlib")
+# The standard library's ways of making classes and running modules, on the way to an error.
+_MAY_EXECUTE = (
+    "typing", "annotationlib", "collections", "dataclasses", "importlib._bootstrap", "importlib._bootstrap_external",
+)  # fmt: skip
 
 
 class TrespassError(Exception):

@@ -11,6 +11,7 @@ import struct
 import sys
 import time
 import traceback
+import warnings
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -140,6 +141,9 @@ def _settle(reader: Reader, board: Board, home: Path) -> tuple[Arena, Watch]:
     # Whatever is imported or built when first used is so now, and does not look like a trespass later.
     from vae_runtime.errors import VaeError
 
+    warnings.simplefilter(
+        "error"
+    )  # as hosts may have it; a warning of ours would be an error of no kind of ours
     for files in reader.seeds.values():
         arena.lay(files)
         try:
