@@ -20,7 +20,8 @@ GPU_CHUNK = 4096
 def for_each_chunk(total: int, work: Callable[[slice], None], *, chunk: int, threads: int) -> None:
     """Call `work` on consecutive slices that cover `range(total)`, from up to `threads` threads at once.
 
-    The first error, in the order of the slices, is raised; slices not yet begun are left out then.
+    The first error, in the order of the slices, is raised; slices not yet begun are left out then, as they
+    are after an interruption.
     """
     slices = [slice(start, min(start + chunk, total)) for start in range(0, total, chunk)]
     if threads == 1 or len(slices) < 2:
@@ -28,8 +29,8 @@ def for_each_chunk(total: int, work: Callable[[slice], None], *, chunk: int, thr
             work(piece)
         return
     with ThreadPoolExecutor(min(threads, len(slices)), thread_name_prefix="vae-runtime") as pool:
-        futures = _submit(pool, work, slices)
         try:
+            futures = _submit(pool, work, slices)
             for future in futures:
                 future.result()
             for piece in slices[len(futures) :]:

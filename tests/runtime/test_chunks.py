@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -44,6 +46,45 @@ def test_the_first_error_is_raised_and_later_pieces_are_left_out(threads: int) -
     with pytest.raises(ValueError, match="piece 3"):
         for_each_chunk(10_000, work, chunk=1, threads=threads)
     assert len(done) < 10_000
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system has no interval timer")
+def test_an_interruption_leaves_the_rest_out_whenever_it_comes(run_python: Any) -> None:
+    """Handing over takes some tenths of a second here, so most of these come in its midst."""
+    finished = run_python(
+        """
+import gc, signal, time
+from vae_runtime.chunks import for_each_chunk
+gc.disable()  # an interruption in a finalizer is lost, whoever's it is
+def interrupt(*_):
+    raise KeyboardInterrupt
+def work(piece):
+    done.append(piece)
+    time.sleep(0.001)
+signal.signal(signal.SIGALRM, interrupt)
+for delay in (0.0005, 0.002, 0.01, 0.1):
+    done = []
+    try:
+        signal.setitimer(signal.ITIMER_REAL, delay, 2)
+        for_each_chunk(20_000, work, chunk=1, threads=2)
+    except KeyboardInterrupt:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(len(done) < 1_000)
+"""
+    )
+    assert (finished.returncode, finished.stderr, finished.stdout) == (0, "", 4 * "True\n")
+
+
+def test_where_no_thread_can_be_started_the_caller_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    seen: list[tuple[int, object]] = []
+    for_each_chunk(
+        7, lambda piece: seen.append((piece.start, threading.current_thread())), chunk=2, threads=3
+    )
+    assert seen == [(start, threading.main_thread()) for start in (0, 2, 4, 6)]
 
 
 def test_no_thread_is_left_behind() -> None:
