@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 import re
-import stat
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vae_runtime.errors import BundleError
+from vae_runtime.errors import BundleError, InputError, UnsafeBundleError
+from vae_runtime.members import Members
 
 ROLES = ("encoder", "decoder", "prior")
 REQUIRED_ROLES = ("encoder", "decoder")
 SUMS = "SHA256SUMS"
 
+MOST_MODEL_BYTES = 1 << 30
+"""How large a graph's file may be unless the caller says otherwise."""
+
 _LARGEST_SUMS = 1 << 20  # bytes
-_SUM_LINE = re.compile(r"([0-9a-f]{64}) [ *]([A-Za-z0-9._-]{1,64})")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_SUM_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+# Nothing that leads out of the folder, hides in it, or is a device on Windows.
+_SAFE_NAME = re.compile(r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(?:\.|$))[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 
 _PACKAGE = Path(__file__).resolve().parent
 # In a wheel the shipped models lie inside the package; in a checkout they lie at its top.
@@ -33,6 +39,18 @@ class Bundle:
     """Where it came from, for messages."""
     graphs: Mapping[str, bytes]
     """ONNX bytes by role: `encoder`, `decoder`, and `prior` where there is one."""
+    sha256: str = ""
+    """SHA-256 of its SHA256SUMS, which fixes every file of the bundle; empty where it was not read from one."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What a bundle's SHA256SUMS says."""
+
+    by_name: Mapping[str, str]
+    """SHA-256, 64 hexadecimal digits, of each file."""
+    sha256: str
+    """That of SHA256SUMS itself."""
 
 
 def shipped_models() -> dict[str, Path]:
@@ -56,16 +74,13 @@ def find_bundle(name_or_path: str | os.PathLike[str]) -> Path:
     shipped = shipped_models()
     if isinstance(name_or_path, str) and name_or_path in shipped:
         return shipped[name_or_path]
-    path = Path(name_or_path)
+    path = _as_path(name_or_path)
     names = ", ".join(shipped) or "none"
     if not _exists(path):
         raise BundleError(f"{path}: no such bundle; expected a bundle's folder or a shipped model ({names})")
     if not path.is_dir():
-        if zipfile.is_zipfile(path):
-            raise BundleError(f"{path}: is a zip archive; unpack it first and give the folder")
-        hint = f"; give its folder: {path.parent}" if (path.parent / SUMS).is_file() else ""
-        raise BundleError(f"{path}: is a file; expected a bundle's folder{hint}")
-    if not (path / SUMS).is_file():
+        raise _not_a_folder(path)
+    if not os.path.lexists(path / SUMS):
         raise BundleError(
             f"{path}: not a bundle: it holds no {SUMS}; expected a folder that vae-export wrote, "
             f"or a shipped model ({names})"
@@ -73,78 +88,159 @@ def find_bundle(name_or_path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def read_bundle(name_or_path: str | os.PathLike[str]) -> Bundle:
-    """Read a bundle's graphs and compare each with its SHA-256 sum.
+def open_bundle(name_or_path: str | os.PathLike[str], *, allow_links: bool = False) -> Members:
+    """Return the files of a bundle, for a `with` block.
+
+    Installers link packages' files from their caches. So links are let through in the shipped models, which
+    are as trusted as the code beside them.
+
+    Raises:
+        BundleError: neither a shipped name nor a folder with a bundle in it.
+    """
+    folder = find_bundle(name_or_path)
+    return Members(folder, allow_links=allow_links or folder.resolve().parent in _SHIPPED)
+
+
+def read_bundle(
+    name_or_path: str | os.PathLike[str],
+    *,
+    expect_sha256: str | None = None,
+    allow_links: bool = False,
+    max_model_bytes: int = MOST_MODEL_BYTES,
+) -> Bundle:
+    """Read a bundle's graphs, each once, and compare them with their SHA-256 sums.
+
+    Args:
+        name_or_path: a shipped model, or the folder of a bundle.
+        expect_sha256: the SHA-256 that the bundle's SHA256SUMS must have, 64 hexadecimal digits.
+        allow_links: let files through that are symbolic links or have other hard links.
+        max_model_bytes: how large a graph's file may be.
 
     Raises:
         BundleError: no bundle, a graph missing, or one that is not the file that was written.
+        UnsafeBundleError: a file that is no plain one, or not the bundle that was expected.
+        InputError: an argument that is not what it should be.
     """
-    folder = find_bundle(name_or_path)
-    sums = read_sums(folder)
-    missing = [f"{role}.onnx" for role in REQUIRED_ROLES if f"{role}.onnx" not in sums]
-    if missing:
-        raise BundleError(f"{folder / SUMS}: does not list {' and '.join(missing)}")
-    return Bundle(
-        source=str(folder),
-        graphs={role: read_member(folder, f"{role}.onnx", sums) for role in ROLES if f"{role}.onnx" in sums},
-    )
+    with open_bundle(name_or_path, allow_links=allow_links) as members:
+        sums = read_sums(members, expect_sha256)
+        graphs = read_graphs(members, sums, max_model_bytes)
+        return Bundle(str(members.folder), graphs, sums.sha256)
 
 
-def read_sums(folder: Path) -> dict[str, str]:
-    """Read SHA256SUMS, as `sha256sum` writes it: file name to hexadecimal sum.
+def read_sums(members: Members, expect_sha256: str | None = None) -> Sums:
+    """Read SHA256SUMS, as `sha256sum` writes it.
 
     Raises:
         BundleError: unreadable, too large, or a line of another form.
+        UnsafeBundleError: a name that is no plain file name, or another SHA-256 than the one expected.
+        InputError: `expect_sha256` is no SHA-256.
     """
-    path = folder / SUMS
+    expected = None if expect_sha256 is None else _as_digest(expect_sha256)
+    path = members.folder / SUMS
+    data = members.read(SUMS, _LARGEST_SUMS)
+    found = hashlib.sha256(data).hexdigest()
+    if expected is not None and not hmac.compare_digest(found, expected):
+        raise UnsafeBundleError(
+            f"{path}: SHA-256 {found}; expected {expected}: this is not the bundle that you were promised"
+        )
     try:
-        text = _read_at_most(path, _LARGEST_SUMS).decode("ascii")
-    except (OSError, UnicodeDecodeError) as error:
+        text = data.decode("ascii")
+    except UnicodeDecodeError as error:
         raise BundleError(f"{path}: cannot be read ({error})") from error
     sums: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        match = _SUM_LINE.fullmatch(line)
-        if match is None or match[2] in sums:
-            raise BundleError(
-                f"{path}: line {number} is {line[:100]!r}; expected 64 hexadecimal digits and a new name"
-            )
-        sums[match[2]] = match[1]
-    return sums
+    # Not splitlines(): it ends lines at characters that are one bit away from a newline, too.
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
+        digest, name = _parse_sum(line.removesuffix("\r"), f"{path}: line {number}")
+        if name in sums:
+            raise BundleError(f"{path}: line {number}: {name} stands twice; expected a new name")
+        sums[name] = digest
+    return Sums(sums, found)
 
 
-def read_member(folder: Path, name: str, sums: Mapping[str, str]) -> bytes:
-    """Read one file of a bundle and compare it with its sum.
+def read_graphs(members: Members, sums: Sums, max_model_bytes: int = MOST_MODEL_BYTES) -> dict[str, bytes]:
+    """Return the bytes of a bundle's graphs by role.
 
     Raises:
-        BundleError: missing, unreadable, or changed since the bundle was written.
+        BundleError: one is missing, or is not the file that was written.
+        InputError: `max_model_bytes` is not a whole number of at least 1.
     """
-    path = folder / name
+    if type(max_model_bytes) is not int or max_model_bytes < 1:
+        raise InputError(f"max_model_bytes is {max_model_bytes!r}; expected a whole number of at least 1")
+    names = {role: f"{role}.onnx" for role in ROLES}
+    missing = [names[role] for role in REQUIRED_ROLES if names[role] not in sums.by_name]
+    if missing:
+        raise BundleError(f"{members.folder / SUMS}: does not list {' and '.join(missing)}")
+    return {
+        role: read_member(members, name, sums, max_model_bytes)
+        for role, name in names.items()
+        if name in sums.by_name
+    }
+
+
+def read_member(members: Members, name: str, sums: Sums, most_bytes: int = MOST_MODEL_BYTES) -> bytes:
+    """Read one listed file of a bundle and compare it with its sum.
+
+    Raises:
+        BundleError: missing, unreadable, too large, or changed since the bundle was written.
+        UnsafeBundleError: no plain file.
+    """
     try:
-        # Asked before opening: reading a pipe would wait for ever.
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise BundleError(f"{path}: not a regular file; {SUMS} lists it")
-        data = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror}); {SUMS} lists it") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != sums[name]:
+        data = members.read(name, most_bytes)
+    except UnsafeBundleError:
+        raise
+    except BundleError as error:
+        raise BundleError(f"{error}; {SUMS} lists it") from error
+    found, listed = hashlib.sha256(data).hexdigest(), sums.by_name[name]
+    if found != listed:
         raise BundleError(
-            f"{path}: SHA-256 differs: {found[:16]}... of {len(data)} bytes; {SUMS} says {sums[name][:16]}... "
-            "The file is damaged or was changed: copy or export the bundle again"
+            f"{members.folder / name}: SHA-256 differs: {found[:16]}... of {len(data)} bytes; {SUMS} says "
+            f"{listed[:16]}... The file is damaged or was changed: copy or export the bundle again"
         )
     return data
+
+
+def _as_path(name_or_path: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(os.fsdecode(name_or_path))
+    except TypeError as error:
+        raise InputError(
+            f"{name_or_path!r} is no bundle; expected the name of a shipped model or a folder's path"
+        ) from error
+
+
+def _as_digest(given: str) -> str:
+    digest = given.strip().lower() if isinstance(given, str) else ""
+    if not _DIGEST.fullmatch(digest):
+        raise InputError(
+            f"expect_sha256 is {given!r}; expected 64 hexadecimal digits: the SHA-256 of the bundle's {SUMS}"
+        )
+    return digest
+
+
+def _parse_sum(line: str, where: str) -> tuple[str, str]:
+    match = _SUM_LINE.fullmatch(line)
+    if match is None:
+        raise BundleError(f"{where} is {line[:100]!r}; expected 64 hexadecimal digits, two spaces and a name")
+    if not _SAFE_NAME.fullmatch(match[2]):
+        raise UnsafeBundleError(
+            f"{where} names {match[2][:100]!r}; expected the name of a file in the bundle's own folder"
+        )
+    return match[1], match[2]
+
+
+def _not_a_folder(path: Path) -> BundleError:
+    # A pipe or a device must not be looked into: that could wait for ever.
+    if path.is_file():
+        import zipfile
+
+        if zipfile.is_zipfile(path):
+            return BundleError(f"{path}: is a zip archive; unpack it first and give the folder")
+    hint = f"; give its folder: {path.parent}" if (path.parent / SUMS).is_file() else ""
+    return BundleError(f"{path}: is a file; expected a bundle's folder{hint}")
 
 
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # a name longer than the file system takes
+    except (OSError, ValueError):  # a name longer than the file system takes, or with a zero in it
         return False
-
-
-def _read_at_most(path: Path, limit: int) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise BundleError(f"{path}: larger than {limit} bytes")
-    return data

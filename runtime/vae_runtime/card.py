@@ -1,22 +1,26 @@
 """The card: what a graph says about itself, as JSON in its ONNX metadata.
 
-onnxruntime reads the metadata by itself, so a graph needs no second file that could be lost.
+The metadata is part of the graph's file, so there is no second file that could be lost.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NoReturn
 
-from vae_runtime.errors import BundleError
+from vae_runtime.errors import BundleError, one_line
 
 METADATA_KEY = "vae_edge.card"
 FORMAT_VERSION = 1
 
 _LARGEST_CARD = 1 << 20  # bytes; ours are about 2,000
-_KINDS = {str: "text", int: "a whole number", dict: "an object", list: "a list"}
+_DEEPEST = 16  # objects and lists within each other; ours has 3
+_LONGEST_NUMBER = 32  # characters
+_LONGEST_SHOWN = 100  # characters of a value in a message
+_KINDS = {str: "text", int: "a whole number", dict: "an object", list: "a list", float: "a number"}
 
 
 @dataclass(frozen=True)
@@ -76,28 +80,27 @@ class Card:
         """
         record = _parse(text, source)
         version = record.get("format_version")
-        if version != FORMAT_VERSION or isinstance(version, bool):
+        if type(version) is not int or version != FORMAT_VERSION:
             raise BundleError(
-                f"{source}: card of format version {version!r}; this vae-edge knows version {FORMAT_VERSION}. "
+                f"{source}: card of format version {_shown(version)}; this vae-edge knows version {FORMAT_VERSION}. "
                 "A newer vae-edge may read it: pip install --upgrade vae-edge"
             )
-        likelihood = _get(record, "likelihood", dict, source)
+        card = _Fields(record, source)
+        likelihood = card.inside("likelihood")
         return cls(
-            name=_get(record, "name", str, source),
-            role=_get(record, "role", str, source),
-            image_shape=_image_shape(record, source),
-            latent_size=_positive(_get(record, "latent_size", int, source), "latent_size", source),
-            likelihood=Likelihood(
-                _get(likelihood, "name", str, source), _noise_scale(likelihood.get("noise_scale"), source)
-            ),
-            precision=_get(record, "precision", str, source),
-            opset=_positive(_get(record, "opset", int, source), "opset", source),
-            bundle_id=_get(record, "bundle_id", str, source),
-            value_range=_value_range(record, source),
-            license=_get(record, "license", str, source),
-            data=_get(record, "data", str, source),
-            recipe=_get(record, "recipe", dict, source),
-            quality=_get(record, "quality", dict, source),
+            name=card.text("name"),
+            role=card.text("role"),
+            image_shape=_image_shape(card),
+            latent_size=card.positive("latent_size"),
+            likelihood=Likelihood(likelihood.text("name"), likelihood.number_or_none("noise_scale")),
+            precision=card.text("precision"),
+            opset=card.positive("opset"),
+            bundle_id=card.text("bundle_id"),
+            value_range=_value_range(card),
+            license=card.text("license"),
+            data=card.text("data"),
+            recipe=card.get("recipe", dict),
+            quality=card.inside("quality").numbers(),
         )
 
     def differences(self, other: Card) -> list[str]:
@@ -109,22 +112,83 @@ class Card:
         ]
 
 
+class _Fields:
+    """The fields of an object in a card; what is missing or wrong is refused by its path."""
+
+    def __init__(self, record: Mapping[str, Any], source: str, path: str = "") -> None:
+        self._record = record
+        self._source = source
+        self._path = path
+
+    def get(self, key: str, kind: type) -> Any:
+        value = self._record.get(key)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise self.refuse(key, _KINDS[kind])
+        return value
+
+    def refuse(self, key: str, expected: str) -> BundleError:
+        path = _shown(self._path + key)
+        value = _shown(self._record.get(key))
+        return BundleError(f"{self._source}: card field {path} is {value}; expected {expected}")
+
+    def inside(self, key: str) -> _Fields:
+        return _Fields(self.get(key, dict), self._source, f"{self._path}{key}.")
+
+    def text(self, key: str) -> str:
+        value: str = self.get(key, str)
+        return value
+
+    def positive(self, key: str) -> int:
+        value: int = self.get(key, int)
+        if value < 1:
+            raise self.refuse(key, "at least 1")
+        return value
+
+    def number_or_none(self, key: str) -> float | None:
+        value = self._record.get(key)
+        if value is not None and type(value) not in (int, float):
+            raise self.refuse(key, "a number or null")
+        number: float | None = value
+        return number
+
+    def numbers(self) -> dict[str, float]:
+        for key, value in self._record.items():
+            if type(value) not in (int, float):
+                raise self.refuse(key, _KINDS[float])
+        return dict(self._record)
+
+
+def _shown(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
+
+
 def _parse(text: str, source: str) -> dict[str, Any]:
     if len(text) > _LARGEST_CARD:
         raise BundleError(f"{source}: a card of {len(text)} characters; expected at most {_LARGEST_CARD}")
     try:
-        record = json.loads(text, object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant)
+        record = json.loads(
+            text,
+            object_pairs_hook=_refuse_duplicates,
+            parse_constant=_refuse_constant,
+            parse_int=_bounded_int,
+            parse_float=_finite_float,
+        )
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{source}: its card is not valid JSON ({error})") from error
+        raise BundleError(f"{source}: its card is not valid JSON ({one_line(error)})") from error
     if not isinstance(record, dict):
         raise BundleError(f"{source}: its card is not a JSON object")
+    if _is_deeper(record, _DEEPEST):
+        raise BundleError(f"{source}: its card nests deeper than {_DEEPEST} levels")
     return record
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) != len(pairs):
-        raise ValueError("a key stands twice")
+    record: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in record:
+            raise ValueError(f"key {key[:_LONGEST_SHOWN]!r} stands twice")
+        record[key] = value
     return record
 
 
@@ -132,40 +196,41 @@ def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _get(record: Mapping[str, Any], key: str, kind: type, source: str) -> Any:
-    value = record.get(key)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise BundleError(f"{source}: card field {key!r} is {value!r}; expected {_KINDS[kind]}")
-    return value
+def _bounded_int(digits: str) -> int:
+    return int(_bounded(digits))
 
 
-def _positive(value: int, key: str, source: str) -> int:
-    if value < 1:
-        raise BundleError(f"{source}: card field {key!r} is {value}; expected at least 1")
-    return value
+def _finite_float(digits: str) -> float:
+    number = float(_bounded(digits))
+    if not math.isfinite(number):
+        raise ValueError(f"{digits} is too large a number")
+    return number
 
 
-def _image_shape(record: Mapping[str, Any], source: str) -> tuple[int, int, int]:
-    shape = _get(record, "image_shape", list, source)
+def _bounded(digits: str) -> str:
+    # Turning a million digits into a number would take seconds.
+    if len(digits) > _LONGEST_NUMBER:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return digits
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether objects and lists lie within each other in more than so many levels."""
+    if not isinstance(value, (dict, list)):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(item, levels - 1) for item in inner)
+
+
+def _image_shape(card: _Fields) -> tuple[int, int, int]:
+    shape = card.get("image_shape", list)
     if len(shape) != 3 or not all(type(size) is int and size > 0 for size in shape) or shape[0] not in (1, 3):
-        raise BundleError(
-            f"{source}: card field 'image_shape' is {shape!r}; expected [channels, height, width] with 1 or 3 channels"
-        )
+        raise card.refuse("image_shape", "[channels, height, width] with 1 or 3 channels")
     channels, height, width = shape
     return channels, height, width
 
 
-def _noise_scale(value: Any, source: str) -> float | None:
-    if value is not None and type(value) not in (int, float):
-        raise BundleError(f"{source}: card field 'noise_scale' is {value!r}; expected a number or null")
-    scale: float | None = value
-    return scale
-
-
-def _value_range(record: Mapping[str, Any], source: str) -> tuple[float, float]:
-    value_range = _get(record, "value_range", list, source)
-    if value_range != [0.0, 1.0]:
-        raise BundleError(
-            f"{source}: card field 'value_range' is {value_range!r}; this vae-edge knows [0.0, 1.0]"
-        )
+def _value_range(card: _Fields) -> tuple[float, float]:
+    if card.get("value_range", list) != [0.0, 1.0]:
+        raise card.refuse("value_range", "[0.0, 1.0], which is what this vae-edge knows")
     return 0.0, 1.0

@@ -6,6 +6,8 @@ tools leave with: 3 for bad input, 4 for the environment, 5 for numbers, 1 for a
 
 from __future__ import annotations
 
+_LONGEST_MESSAGE = 1000  # characters of what another library says; it may repeat a name out of a file
+
 
 class VaeError(Exception):
     """The base of every error that vae-edge raises on purpose."""
@@ -30,7 +32,7 @@ class BundleError(VaeError, ValueError):
 
 
 class UnsafeBundleError(BundleError):
-    """A graph with something in it that a bundle's graph may not hold; onnxruntime never saw it."""
+    """A bundle with something in it that none may hold, or not the one expected; onnxruntime never saw it."""
 
 
 class EnvironmentProblem(VaeError, RuntimeError):  # noqa: N818 - it names a state of the machine
@@ -41,6 +43,10 @@ class EnvironmentProblem(VaeError, RuntimeError):  # noqa: N818 - it names a sta
 
 class ProviderError(EnvironmentProblem):
     """The execution provider that was asked for cannot be used here."""
+
+
+class ResourceLimitError(EnvironmentProblem):
+    """More memory is wanted than there is; what was open stays usable."""
 
 
 class ClosedError(VaeError, RuntimeError):
@@ -55,4 +61,14 @@ class NonFiniteError(VaeError, ArithmeticError):
 
 def one_line(error: BaseException) -> str:
     """Return an error's message on one line, or its type's name where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    message = " ".join(str(error).split())
+    if len(message) > _LONGEST_MESSAGE:
+        message = f"{message[:_LONGEST_MESSAGE]}..."
+    return printable(message) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Return text that a terminal shows and does not obey: every other character as Python escapes it."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -9,12 +10,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vae_runtime.bundle import Bundle, read_bundle
+from vae_runtime.bundle import MOST_MODEL_BYTES, Bundle, read_bundle
 from vae_runtime.card import Card
 from vae_runtime.chunks import CHUNK, GPU_CHUNK, for_each_chunk
-from vae_runtime.errors import BundleError, ClosedError, InputError, NonFiniteError
+from vae_runtime.errors import BundleError, ClosedError, InputError, NonFiniteError, printable
 from vae_runtime.images import Images, Pictures, as_images, require_finite, to_float, to_uint8
 from vae_runtime.latent import Latents, latent_path, noise
+from vae_runtime.memory import explain_exhaustion, require_memory
 from vae_runtime.session import Graph
 from vae_runtime.threads import thread_count
 
@@ -36,8 +38,16 @@ class Posterior(NamedTuple):
     """(N, D) float32: the natural logarithm of the variance."""
 
 
-def load(name_or_path: str | os.PathLike[str], provider: str = "auto", threads: int | None = None) -> Model:
-    """Open a model.
+def load(
+    name_or_path: str | os.PathLike[str],
+    provider: str = "auto",
+    threads: int | None = None,
+    *,
+    expect_sha256: str | None = None,
+    allow_links: bool = False,
+    max_model_bytes: int = MOST_MODEL_BYTES,
+) -> Model:
+    """Open a model. Nothing of a bundle is opened but SHA256SUMS and the graphs, each once, and nothing outside.
 
     Args:
         name_or_path: a shipped model (see `shipped_models`), or the folder of a bundle.
@@ -45,14 +55,24 @@ def load(name_or_path: str | os.PathLike[str], provider: str = "auto", threads: 
             `directml` or `openvino`. A provider that is named is used, or the call fails.
         threads: how many threads a large request may use on the CPU. None: every processor that this
             process may use by its affinity and its container's quota.
+        expect_sha256: the SHA-256, as 64 hexadecimal digits, that the bundle's SHA256SUMS must have. Sums
+            prove that files belong together; this, got from somebody you trust, proves which files.
+        allow_links: let files through that are symbolic links or have other hard links, as in the cache of
+            Hugging Face.
+        max_model_bytes: how large a graph's file may be; more is refused before it is read.
 
     Raises:
         BundleError: no such bundle, or one that is damaged or does not fit together.
+        UnsafeBundleError: something in it that no bundle may hold, or not the one that was expected.
         ProviderError: the provider that was named cannot be used here.
         EnvironmentProblem: onnxruntime is missing, doubled or too old.
-        InputError: an unknown provider name, or an impossible number of threads.
+        ResourceLimitError: not enough memory.
+        InputError: an unknown provider name, or another argument that is not what it should be.
     """
-    return Model(read_bundle(name_or_path), provider, threads)
+    bundle = read_bundle(
+        name_or_path, expect_sha256=expect_sha256, allow_links=allow_links, max_model_bytes=max_model_bytes
+    )
+    return Model(bundle, provider, threads)
 
 
 class Model:
@@ -76,6 +96,8 @@ class Model:
         }
         _refuse_strangers(self._graphs)
         on_cpu = self.providers == ("cpu",)
+        self._pixels = math.prod(self.card.image_shape)
+        self._latent_bytes = 4 * self.card.latent_size
         self._chunk, self._chunk_threads = (CHUNK, self._thread_count) if on_cpu else (GPU_CHUNK, 1)
 
     @property
@@ -84,10 +106,19 @@ class Model:
         return self._graphs["decoder"].card
 
     @property
+    def sha256(self) -> str:
+        """SHA-256 of the bundle's SHA256SUMS: what `load(..., expect_sha256=...)` takes.
+
+        Empty where the model was not read from a folder.
+        """
+        return self._bundle.sha256
+
+    @property
     def providers(self) -> tuple[str, ...]:
         """The providers that really run the graphs, by their short names."""
         return tuple(sorted({graph.provider for graph in self._graphs.values()}))
 
+    @explain_exhaustion
     def encode(self, images: npt.ArrayLike) -> Posterior:
         """Return the posterior of images.
 
@@ -99,8 +130,10 @@ class Model:
 
         Raises:
             InputError: a wrong type, shape or range.
+            ResourceLimitError: not enough memory.
         """
         given = as_images(images, self.card.image_shape)
+        require_memory(2 * len(given) * self._latent_bytes, f"the posteriors of {len(given)} images")
         mean, logvar = (np.empty((len(given), self.card.latent_size), np.float32) for _ in range(2))
 
         def work(piece: slice) -> None:
@@ -111,6 +144,7 @@ class Model:
         self._in_chunks(len(given), work)
         return Posterior(mean, logvar)
 
+    @explain_exhaustion
     def decode(self, latents: npt.ArrayLike, *, dtype: Dtype = "float32") -> ImageArray:
         """Return the images of latents: the mean of p(x given z).
 
@@ -123,6 +157,7 @@ class Model:
 
         Raises:
             InputError: a wrong type or shape, or NaN.
+            ResourceLimitError: not enough memory.
         """
         checked = self._as_latents(latents)
         images, store = self._new_images(len(checked), dtype)
@@ -133,6 +168,7 @@ class Model:
         self._in_chunks(len(checked), work)
         return images
 
+    @explain_exhaustion
     def sample(
         self, n: int, seed: int | None = None, temperature: float = 1.0, *, dtype: Dtype = "float32"
     ) -> ImageArray:
@@ -149,18 +185,21 @@ class Model:
 
         Raises:
             InputError: a negative number or temperature, or a seed that is not a whole number.
+            ResourceLimitError: not enough memory; said before anything is drawn.
         """
+        self._require_room(_count(n), dtype)
         return self.decode(self.sample_latents(n, seed, temperature), dtype=dtype)
 
+    @explain_exhaustion
     def sample_latents(self, n: int, seed: int | None = None, temperature: float = 1.0) -> Latents:
         """Return the latents, (n, D) float32, that `sample` decodes."""
-        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
-            raise InputError(f"n is {n!r}; expected a whole number of at least 0")
+        count = _count(n)
         if not 0.0 <= temperature <= _HOTTEST:
             raise InputError(
                 f"temperature is {temperature!r}; expected a number of at least 0, at most {_HOTTEST:g}"
             )
-        drawn = noise(int(n), self.card.latent_size, seed)
+        require_memory(count * self._latent_bytes, f"{count} latents")
+        drawn = noise(count, self.card.latent_size, seed)
         drawn *= np.float32(temperature)
         if "prior" not in self._graphs:
             return drawn
@@ -171,10 +210,12 @@ class Model:
         self._in_chunks(len(drawn), work)
         return drawn
 
+    @explain_exhaustion
     def reconstruct(self, images: npt.ArrayLike, *, dtype: Dtype = "float32") -> ImageArray:
         """Return images as the model sees them: decoded from the posterior mean. Arguments as `encode`."""
         return self.decode(self.encode(images).mean, dtype=dtype)
 
+    @explain_exhaustion
     def interpolate(
         self,
         a: npt.ArrayLike,
@@ -196,6 +237,8 @@ class Model:
         Returns:
             `steps` images, as `decode`.
         """
+        if isinstance(steps, (int, np.integer)):
+            self._require_room(int(steps), dtype)
         return self.decode(latent_path([a, b], steps, method), dtype=dtype)
 
     def close(self) -> None:
@@ -242,6 +285,7 @@ class Model:
         """Return the array that images go into, and the way to store a chunk of them there."""
         channels, height, width = self.card.image_shape
         kind = _image_dtype(dtype)
+        require_memory(n * self._pixels * kind.itemsize, f"{n} images of {channels}x{height}x{width}")
         if kind == np.uint8:
             pictures = np.empty(
                 (n, height, width) if channels == 1 else (n, height, width, channels), np.uint8
@@ -249,6 +293,11 @@ class Model:
             return pictures, lambda piece, chunk: _store_pictures(chunk, pictures[piece])
         images = np.empty((n, channels, height, width), np.float32)
         return images, lambda piece, chunk: np.copyto(images[piece], chunk)
+
+    def _require_room(self, n: int, dtype: Dtype) -> None:
+        """Raise unless latents and images fit into memory together: latents alone can take minutes to draw."""
+        wanted = n * (self._latent_bytes + self._pixels * _image_dtype(dtype).itemsize)
+        require_memory(wanted, f"{n} images and their latents")
 
     def _as_latents(self, given: npt.ArrayLike) -> Latents:
         array = np.asarray(given)
@@ -266,6 +315,12 @@ class Model:
 
 def _store_pictures(images: Images, out: Pictures) -> None:
     to_uint8(images, out)
+
+
+def _count(n: Any) -> int:
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
+        raise InputError(f"n is {n!r}; expected a whole number of at least 0")
+    return int(n)
 
 
 def _image_dtype(dtype: Dtype) -> np.dtype[Any]:
@@ -286,7 +341,11 @@ def _refuse_strangers(graphs: dict[str, Graph]) -> None:
         if "bundle_id" in differing:
             raise BundleError(
                 f"{graph.source} and {decoder.source} come from different exports "
-                f"({graph.card.bundle_id[:12]} and {decoder.card.bundle_id[:12]}); expected graphs of one bundle"
+                f"({_short(graph.card)} and {_short(decoder.card)}); expected graphs of one bundle"
             )
         if differing:
             raise BundleError(f"{graph.source} and {decoder.source} disagree about {', '.join(differing)}")
+
+
+def _short(card: Card) -> str:
+    return printable(card.bundle_id[:12])

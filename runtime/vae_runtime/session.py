@@ -9,11 +9,21 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_runtime.card import METADATA_KEY, Card
-from vae_runtime.errors import BundleError, ClosedError, EnvironmentProblem, ProviderError, one_line
-from vae_runtime.installation import import_onnxruntime
+from vae_runtime.config_variable import no_config_from_models
+from vae_runtime.errors import (
+    BundleError,
+    ClosedError,
+    EnvironmentProblem,
+    ProviderError,
+    ResourceLimitError,
+    one_line,
+)
+from vae_runtime.installation import import_onnxruntime, installed_wheels
 from vae_runtime.leaving import calls_under_way
-from vae_runtime.providers import CPU, ONNXRUNTIME_NAMES, candidates, refuse_unopened
-from vae_runtime.scan import scan
+from vae_runtime.memory import is_exhaustion
+from vae_runtime.providers import ONNXRUNTIME_NAMES, candidates, refuse_unopened
+from vae_runtime.releases import what_it_needs
+from vae_runtime.scan import Scan, scan
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +38,15 @@ SIGNATURES = {
 
 # A folder that does not exist: a graph that names external data finds nothing there.
 _NO_FOLDER = "/nonexistent/vae-edge"
+# Nodes whose inputs are all constant are computed when the graph is opened, and kept. What would grow beyond this
+# is left to each call: a chain of twenty small nodes could ask for gigabytes here. Known from 1.27 on.
+_LARGEST_FOLDED = 1 << 20  # bytes
+
+_GPUS = ("cuda", "tensorrt")
+
+# Computes a shape, for which onnxruntime uses the processor whatever the provider.
+_ON_THE_PROCESSOR = "Shape"
+
 _FATAL_ONLY = 4  # onnxruntime's log level: what goes wrong comes as an exception, not on stderr
 
 
@@ -47,12 +66,14 @@ class Graph:
             BundleError: not an ONNX graph of this role.
             UnsafeBundleError: something in it that a bundle's graph may not hold.
             ProviderError: a provider named explicitly did not open.
+            ResourceLimitError: not enough memory to open it.
         """
         self.role = role
         self.source = f"{source}/{role}.onnx"
-        scan(data, self.source)  # before onnxruntime, whose older versions read files that a graph names
-        self._session, self.provider = _open(data, self.source, provider)
-        self.card = _read_card(self._session, role, self.source)
+        # Before onnxruntime, whose older versions read files that a graph names; the card from these very bytes.
+        seen = scan(data, self.source)
+        self.card = _read_card(seen, role, self.source)
+        self._session, self.provider = _open(data, seen, self.source, provider)
         _check_signature(self._session, self.card, self.source)
         self._outputs = SIGNATURES[role][1]
         self._input = SIGNATURES[role][0]
@@ -68,7 +89,8 @@ class Graph:
 
         Raises:
             ClosedError: `close` was called.
-            EnvironmentProblem: onnxruntime failed, out of memory for example.
+            ResourceLimitError: not enough memory; the graph stays usable.
+            EnvironmentProblem: onnxruntime failed for another reason.
         """
         session = self._session  # a close() during the run must not take the session from under it
         if session is None:
@@ -77,7 +99,8 @@ class Graph:
             with calls_under_way:
                 outputs: list[Batch] = session.run(self._outputs, {self._input: batch})
         except Exception as error:
-            raise EnvironmentProblem(
+            kind = ResourceLimitError if is_exhaustion(error) else EnvironmentProblem
+            raise kind(
                 f"{self.source}: failed on a batch of shape {batch.shape} "
                 f"on provider {self.provider!r}: {one_line(error)}"
             ) from error
@@ -88,12 +111,12 @@ class Graph:
         self._session = None
 
 
-def _open(data: bytes, source: str, provider: str) -> tuple[Any, str]:
+def _open(data: bytes, seen: Scan, source: str, provider: str) -> tuple[Any, str]:
     """Open a session on the first candidate that really opens, and say which."""
     names = candidates(provider)
     for name in names:
         try:
-            return _open_on(data, source, name), name
+            return _open_on(data, seen, source, name), name
         except ProviderError as error:
             if name == names[-1]:
                 raise
@@ -101,23 +124,22 @@ def _open(data: bytes, source: str, provider: str) -> tuple[Any, str]:
     raise ProviderError(f"{source}: the installed onnxruntime has none of the providers that 'auto' tries")
 
 
-def _open_on(data: bytes, source: str, name: str) -> Any:
+def _open_on(data: bytes, seen: Scan, source: str, name: str) -> Any:
     onnxruntime = import_onnxruntime()
     full_name = ONNXRUNTIME_NAMES[name]
-    if name in ("cuda", "tensorrt") and hasattr(onnxruntime, "preload_dlls"):
+    if name in _GPUS and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()  # finds the CUDA libraries that pip installed beside it
     try:
-        session = onnxruntime.InferenceSession(
-            data,
-            _options(onnxruntime),
-            providers=[(full_name, _provider_options(name))],
-            enable_fallback=0,
-            read_config_from_model=0,
-        )
+        with no_config_from_models:
+            session = onnxruntime.InferenceSession(
+                data,
+                _options(onnxruntime, seen, name),
+                providers=[(full_name, _provider_options(name))],
+                enable_fallback=0,
+                read_config_from_model=0,
+            )
     except Exception as error:
-        if full_name != CPU and not isinstance(error, _graph_errors(onnxruntime)):
-            raise refuse_unopened(name, one_line(error)) from error
-        raise BundleError(f"{source}: onnxruntime cannot open it: {one_line(error)}") from error
+        raise _refusal(error, onnxruntime, seen, source, name) from error
     if full_name not in session.get_providers():
         raise refuse_unopened(name, f"onnxruntime opened {', '.join(session.get_providers())} in its place")
     if hasattr(session, "_model_bytes"):
@@ -126,7 +148,23 @@ def _open_on(data: bytes, source: str, name: str) -> Any:
     return session
 
 
-def _options(onnxruntime: Any) -> Any:
+def _refusal(
+    error: Exception, onnxruntime: Any, seen: Scan, source: str, name: str
+) -> BundleError | EnvironmentProblem:
+    """Return what it means that onnxruntime did not open a graph: is the graph, the provider or memory at fault?"""
+    reason = one_line(error)
+    if is_exhaustion(error):
+        return ResourceLimitError(f"{source}: not enough memory to open it: {reason}")
+    wheel = next(iter(installed_wheels()), "onnxruntime")
+    needs = what_it_needs(reason, seen.opset, seen.ir_version, str(onnxruntime.__version__), wheel)
+    if needs is not None:
+        return BundleError(f"{source}: {needs}")
+    if name != "cpu" and not isinstance(error, _graph_errors(onnxruntime)):
+        return refuse_unopened(name, reason)
+    return BundleError(f"{source}: onnxruntime cannot open it: {reason}")
+
+
+def _options(onnxruntime: Any, seen: Scan, name: str) -> Any:
     options = onnxruntime.SessionOptions()
     # One thread inside: large requests are split over threads outside (see `chunks`), which is faster
     # for graphs this small, and leaves no pool of threads behind that a fork would lose.
@@ -134,8 +172,18 @@ def _options(onnxruntime: Any) -> Any:
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # it keeps memory for every batch size that was ever seen
     options.log_severity_level = _FATAL_ONLY
-    options.add_session_config_entry("session.load_model_format", "ONNX")
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NO_FOLDER)
+    # Releases that do not know one of these ignore it.
+    entries = {
+        "session.load_model_format": "ONNX",
+        "session.model_external_initializers_file_folder_path": _NO_FOLDER,
+        "optimization.constant_folding_max_output_size_in_bytes": str(_LARGEST_FOLDED),
+    }
+    if name in _GPUS and _ON_THE_PROCESSOR not in seen.operators:
+        entries["session.disable_cpu_ep_fallback"] = (
+            "1"  # a provider that takes no node would open all the same
+        )
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
     return options
 
 
@@ -150,15 +198,15 @@ def _graph_errors(onnxruntime: Any) -> tuple[type[Exception], ...]:
     return (state.InvalidProtobuf, state.InvalidGraph, state.NoSuchFile)
 
 
-def _read_card(session: Any, role: str, source: str) -> Card:
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+def _read_card(seen: Scan, role: str, source: str) -> Card:
+    text = seen.metadata.get(METADATA_KEY)
     if text is None:
         raise BundleError(
             f"{source}: carries no card ({METADATA_KEY}); expected a graph that vae-export wrote"
         )
     card = Card.from_metadata(text, source)
     if card.role != role:
-        raise BundleError(f"{source}: its card says {card.role!r}; expected {role!r}")
+        raise BundleError(f"{source}: its card says {card.role[:20]!r}; expected {role!r}")
     return card
 
 

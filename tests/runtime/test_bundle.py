@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import random
 import shutil
 import subprocess
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +19,8 @@ from hypothesis import strategies as st
 from onnx_bytes import changed_card, copy_bundle
 
 import vae_runtime
-from vae_runtime import BundleError, bundle
-from vae_runtime.bundle import find_bundle, read_bundle, read_sums, shipped_models
+from vae_runtime import BundleError, InputError, UnsafeBundleError, bundle
+from vae_runtime.bundle import find_bundle, open_bundle, read_bundle, read_sums, shipped_models
 
 
 @pytest.fixture
@@ -33,6 +37,7 @@ def shipped(tmp_path: Path, gray_bundle: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_bundle_gives_its_graphs_by_role(gray_bundle: Path) -> None:
     read = read_bundle(gray_bundle)
     assert read.source == str(gray_bundle)
+    assert read.sha256 == hashlib.sha256((gray_bundle / "SHA256SUMS").read_bytes()).hexdigest()
     assert read.graphs == {
         role: (gray_bundle / f"{role}.onnx").read_bytes() for role in ("encoder", "decoder")
     }
@@ -141,6 +146,70 @@ def test_a_flipped_bit_anywhere_is_refused(
         read_bundle(target)
 
 
+class Flipping:
+    """A copy of a bundle in which one bit at a time is another."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def refused(self, name: str, bit: int, read: Callable[[], object]) -> bool:
+        with (self.folder / name).open("r+b", buffering=0) as file:
+            file.seek(bit // 8)
+            before = file.read(1)
+            file.seek(bit // 8)
+            file.write(bytes([before[0] ^ 1 << bit % 8]))
+            try:
+                read()
+            except BundleError:
+                return True
+            finally:
+                file.seek(bit // 8)
+                file.write(before)
+        return False
+
+
+def test_a_thousand_flipped_bits_of_the_shipped_model_are_a_thousand_refusals(tmp_path: Path) -> None:
+    """In its graphs, in the cards at their ends, and in its sums where it is known which are expected."""
+    if "faces24" not in shipped_models():
+        pytest.skip("this checkout holds no models/faces24")
+    folder = copy_bundle(shipped_models()["faces24"], tmp_path / "b", sums=False)
+    expected, copy, dice = digest_of(folder), Flipping(folder), random.Random(1)  # noqa: S311
+    places = []
+    for name in ("encoder.onnx", "decoder.onnx"):
+        data = (folder / name).read_bytes()
+        card = data.index(b"vae_edge.card")
+        places += [(name, 0, len(data)), (name, card, len(data))]
+    places.append(("SHA256SUMS", 0, (folder / "SHA256SUMS").stat().st_size))
+    flips = [(name, dice.randrange(8 * start, 8 * end)) for name, start, end in places for _ in range(200)]
+    kept = [
+        (name, bit)
+        for name, bit in flips
+        if not copy.refused(name, bit, lambda: read_bundle(folder, expect_sha256=expected))
+    ]
+    assert len(flips) == 1000
+    assert kept == []
+    assert read_bundle(folder, expect_sha256=expected).sha256 == expected
+
+
+def test_no_bit_of_the_sums_can_be_flipped_so_that_other_graphs_are_opened(
+    tmp_path: Path, gray_bundle: Path
+) -> None:
+    """Where nothing is expected: each bit of what they say of the graphs; others change nothing that is read."""
+    folder = copy_bundle(gray_bundle, tmp_path / "b", sums=False)
+    right, copy = read_bundle(folder).graphs, Flipping(folder)
+    text = (folder / "SHA256SUMS").read_bytes()
+    start = text.index(b"\n") + 1
+    end = text.index(b"encoder.onnx\n") + len(b"encoder.onnx\n")
+    assert text[start:end].count(b".onnx\n") == 2
+
+    def read() -> None:
+        assert read_bundle(folder).graphs == right
+
+    answers = {bit: copy.refused("SHA256SUMS", bit, read) for bit in range(8 * len(text))}
+    taken = [bit for bit in range(8 * start, 8 * end) if not answers[bit]]
+    assert taken == []
+
+
 def test_a_graph_cut_short_or_empty_is_refused_with_its_length(tmp_path: Path, gray_bundle: Path) -> None:
     whole = (gray_bundle / "decoder.onnx").read_bytes()
     for length in (0, len(whole) - 1):
@@ -154,6 +223,144 @@ def test_a_graph_cut_short_or_empty_is_refused_with_its_length(tmp_path: Path, g
 def test_files_beside_the_graphs_are_not_looked_at(tmp_path: Path, gray_bundle: Path) -> None:
     changes = {"preview.png": None, "README.md": b"changed", "more.txt": b"added"}
     assert len(read_bundle(copy_bundle(gray_bundle, tmp_path / "b", changes, sums=False)).graphs) == 2
+
+
+NOT_PLAIN: dict[str, Callable[[Path, Path], None]] = {
+    "a symbolic link": lambda path, other: path.symlink_to(other),
+    "hard links": lambda path, other: os.link(other, path),
+    "a pipe": lambda path, _: os.mkfifo(path),
+    "a folder": lambda path, _: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("name", ["decoder.onnx", "SHA256SUMS"])
+@pytest.mark.parametrize("kind", NOT_PLAIN)
+def test_what_is_read_must_be_a_plain_file_of_the_bundle(
+    tmp_path: Path, gray_bundle: Path, name: str, kind: str
+) -> None:
+    target = copy_bundle(gray_bundle, tmp_path / "b")
+    (target / name).rename(tmp_path / "outside")
+    NOT_PLAIN[kind](target / name, tmp_path / "outside")
+    with pytest.raises(UnsafeBundleError, match=rf"b/{name}: (is|has \d) {kind}"):
+        read_bundle(target)
+
+
+@pytest.mark.parametrize("kind", ["a symbolic link", "hard links"])
+def test_links_are_let_through_where_that_is_wished(
+    tmp_path: Path, gray_bundle: Path, gray: vae_runtime.Model, kind: str
+) -> None:
+    """The cache of Hugging Face is a folder of links to files that are named by their sums."""
+    blobs, target = copy_bundle(gray_bundle, tmp_path / "blobs"), tmp_path / "snapshot"
+    target.mkdir()
+    for path in blobs.iterdir():
+        NOT_PLAIN[kind](target / path.name, path)
+    with pytest.raises(UnsafeBundleError, match="--allow-links"):
+        vae_runtime.load(target)
+    with vae_runtime.load(target, allow_links=True) as model:
+        np.testing.assert_array_equal(model.sample(2, seed=7), gray.sample(2, seed=7))
+
+
+def test_a_bundle_whose_folder_is_a_link_is_a_bundle(tmp_path: Path, gray_bundle: Path) -> None:
+    (tmp_path / "link").symlink_to(gray_bundle)
+    assert len(read_bundle(tmp_path / "link").graphs) == 2
+
+
+@pytest.mark.parametrize("kind", ["a symbolic link", "hard links"])
+def test_a_shipped_model_may_be_linked_from_an_installers_cache(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    cache = tmp_path / "cache"
+    (shipped / "one").rename(cache)
+    (shipped / "one").mkdir()
+    for path in cache.iterdir():
+        NOT_PLAIN[kind](shipped / "one" / path.name, path)
+    monkeypatch.chdir(shipped)
+    for name in ("one", shipped / "one", "./one"):
+        assert len(read_bundle(name).graphs) == 2
+    shutil.copytree(shipped / "one", tmp_path / "copy", symlinks=True)
+    if kind == "a symbolic link":
+        with pytest.raises(UnsafeBundleError, match="is a symbolic link"):
+            read_bundle(tmp_path / "copy")
+
+
+def test_a_graph_larger_than_allowed_is_refused_before_it_is_read(tmp_path: Path, gray_bundle: Path) -> None:
+    target = copy_bundle(gray_bundle, tmp_path / "b")
+    size = (gray_bundle / "encoder.onnx").stat().st_size
+    assert len(read_bundle(target, max_model_bytes=size).graphs) == 2
+    with pytest.raises(BundleError, match=rf"encoder\.onnx: {size} bytes; expected at most {size - 1}"):
+        vae_runtime.load(target, max_model_bytes=size - 1)
+    os.truncate(target / "encoder.onnx", 1 << 40)  # a hole that nobody could read to its end
+    with pytest.raises(BundleError, match="1099511627776 bytes; expected at most 1073741824"):
+        vae_runtime.load(target)
+
+
+@pytest.mark.parametrize("most", [0, -1, 1.5, "1", True, None])
+def test_a_limit_that_is_none_is_refused(gray_bundle: Path, most: Any) -> None:
+    with pytest.raises(InputError, match=r"max_model_bytes is .*; expected a whole number of at least 1"):
+        vae_runtime.load(gray_bundle, max_model_bytes=most)
+
+
+def digest_of(bundle: Path) -> str:
+    return hashlib.sha256((bundle / "SHA256SUMS").read_bytes()).hexdigest()
+
+
+def test_the_bundle_that_was_expected_is_opened_and_says_its_sum(gray_bundle: Path) -> None:
+    expected = digest_of(gray_bundle)
+    for digest in (expected, expected.upper(), f" {expected}\n"):
+        with vae_runtime.load(gray_bundle, expect_sha256=digest) as model:
+            assert model.sha256 == expected
+
+
+def test_a_bundle_that_is_whole_but_another_is_refused(
+    tmp_path: Path, gray_bundle: Path, colour_bundle: Path
+) -> None:
+    """A stranger writes the sums, too: only a sum from elsewhere tells whose bundle it is."""
+    decoder = changed_card((gray_bundle / "decoder.onnx").read_bytes(), license="forged")
+    encoder = changed_card((gray_bundle / "encoder.onnx").read_bytes(), license="forged")
+    forged = copy_bundle(gray_bundle, tmp_path / "b", {"decoder.onnx": decoder, "encoder.onnx": encoder})
+    vae_runtime.load(forged).close()
+    for other in (forged, colour_bundle):
+        with pytest.raises(
+            UnsafeBundleError,
+            match=rf"SHA256SUMS: SHA-256 {digest_of(other)}; expected {digest_of(gray_bundle)}: this is not",
+        ):
+            vae_runtime.load(other, expect_sha256=digest_of(gray_bundle))
+
+
+@pytest.mark.parametrize("digest", ["", "abc", "g" * 64, "0" * 63, "0" * 65, "0" * 64 + "\0", 7, b"0" * 64])
+def test_what_is_no_sum_cannot_be_expected(gray_bundle: Path, digest: Any) -> None:
+    with pytest.raises(InputError, match=r"expect_sha256 is .*; expected 64 hexadecimal digits: the SHA-256"):
+        vae_runtime.load(gray_bundle, expect_sha256=digest)
+
+
+def test_a_prior_that_is_not_listed_is_not_looked_at(tmp_path: Path, gray_bundle: Path) -> None:
+    target = copy_bundle(gray_bundle, tmp_path / "b", {"prior.onnx": b"anything"}, sums=False)
+    assert set(read_bundle(target).graphs) == {"encoder", "decoder"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_model_that_is_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(BundleError, match="is a file; expected a bundle's folder"):
+            vae_runtime.load(path)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", ""])
+def test_a_name_that_no_file_can_have_is_no_bundle(name: str) -> None:
+    with pytest.raises(BundleError, match=r"no such bundle|not a bundle"):
+        vae_runtime.load(name)
+
+
+@pytest.mark.parametrize("name", [None, 7, object()])
+def test_what_is_no_name_at_all_is_refused(name: Any) -> None:
+    with pytest.raises(InputError, match=r"is no bundle; expected the name of a shipped model or a folder"):
+        vae_runtime.load(name)
+
+
+def test_a_path_of_bytes_is_a_path(gray_bundle: Path) -> None:
+    with vae_runtime.load(os.fsencode(gray_bundle)) as model:  # type: ignore[arg-type]
+        assert model.card.name == "tiny-gray"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
@@ -172,26 +379,38 @@ def test_a_graph_that_is_a_folder_is_refused(tmp_path: Path, gray_bundle: Path) 
 
 
 ZEROS = "0" * 64
+UNSAFE_NAMES = [
+    ".", "..", ".hidden", "C:a", "a\\b", "..\\a", "a b", "a\0b", "a\tb", "~", "$HOME", "*",
+    "con", "CON", "nul.onnx", "Aux.txt", "COM1", "lpt9.md", "prn",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (b"", "does not list encoder.onnx and decoder.onnx"),
-        (b"hello\n", r"line 1 is 'hello'; expected 64 hexadecimal digits and a new name"),
-        (f"{ZEROS}  a\n{ZEROS}  a\n".encode(), "line 2 is"),
-        (f"{ZEROS}  ../a\n".encode(), "line 1 is"),
-        (f"{ZEROS}  a/b\n".encode(), "line 1 is"),
-        (f"{ZEROS}  /etc/passwd\n".encode(), "line 1 is"),
+        (b"hello\n", r"line 1 is 'hello'; expected 64 hexadecimal digits, two spaces and a name"),
+        (f"{ZEROS}  a\n{ZEROS}  a\n".encode(), "line 2: a stands twice; expected a new name"),
+        (f"{ZEROS}  ../a\n".encode(), "line 1 names '../a'; expected the name of a file in the bundle"),
+        (f"{ZEROS}  a/b\n".encode(), "line 1 names 'a/b'; expected the name of a file in the bundle"),
+        (
+            f"{ZEROS}  /etc/passwd\n".encode(),
+            "line 1 names '/etc/passwd'; expected the name of a file in the bundle",
+        ),
         (f"{ZEROS[1:]}  a\n".encode(), "line 1 is"),
         (f"{'F' * 64}  a\n".encode(), "line 1 is"),
-        (f"{ZEROS}  {'a' * 65}\n".encode(), "line 1 is"),
+        (f"{ZEROS}  {'a' * 65}\n".encode(), "line 1 names 'a{65}'"),
         (f"{ZEROS}  \xe4\n".encode(), "cannot be read"),
         (b"\xff\xfe", "cannot be read"),
-        (b"x" * ((1 << 20) + 1), "larger than 1048576 bytes"),
+        (b"x" * ((1 << 20) + 1), "1048577 bytes; expected at most 1048576"),
         (b"\0" * 100, "line 1 is"),
+        (b"\n", "line 1 is ''"),
+        (f"{ZEROS}  a\n\n".encode(), "line 2 is ''"),
+        (f"{ZEROS}  a\x0b{ZEROS}  b\n".encode(), "line 1 names 'a.x0b0"),
+        (f"{ZEROS}  a\r\r\n".encode(), "line 1 names 'a.r'"),
+        *((f"{ZEROS}  {name}\n".encode(), "line 1 names") for name in UNSAFE_NAMES),
     ],
-    ids=range(13),
+    ids=range(17 + len(UNSAFE_NAMES)),
 )
 def test_bad_sums_are_refused(tmp_path: Path, gray_bundle: Path, text: bytes, message: str) -> None:
     target = copy_bundle(gray_bundle, tmp_path / "b", {"SHA256SUMS": text}, sums=False)
@@ -204,7 +423,8 @@ def test_binary_marks_and_carriage_returns_of_other_tools_are_taken(
 ) -> None:
     text = (gray_bundle / "SHA256SUMS").read_text().replace("  ", " *").replace("\n", "\r\n")
     target = copy_bundle(gray_bundle, tmp_path / "b", {"SHA256SUMS": text.encode()}, sums=False)
-    assert read_sums(target) == read_sums(gray_bundle)
+    with open_bundle(target) as copied, open_bundle(gray_bundle) as original:
+        assert read_sums(copied).by_name == read_sums(original).by_name
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="sha256sum is not installed")

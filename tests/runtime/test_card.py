@@ -72,17 +72,30 @@ def test_nan_is_not_written() -> None:
         ("[]", "its card is not a JSON object"),
         ("7", "not a JSON object"),
         ("[" * 100_000, "not valid JSON"),
-        ('{"format_version": 1, "format_version": 1}', r"not valid JSON \(a key stands twice\)"),
+        (
+            '{"format_version": 1, "format_version": 1}',
+            r"not valid JSON \(key 'format_version' stands twice\)",
+        ),
+        ('{"a": {"b": 1, "c": 2, "b": 3}}', r"\(key 'b' stands twice\)"),
         ('{"a": NaN}', r"not valid JSON \(NaN is not JSON\)"),
         ('{"a": -Infinity}', r"\(-Infinity is not JSON\)"),
-        ('{"a": ' + "9" * 5000 + "}", "card"),
+        ('{"a": ' + "9" * 5000 + "}", r"not valid JSON \(a number of 5000 digits\)"),
+        ('{"a": 0.' + "9" * 1_000_000 + "}", "a number of 1000002 digits"),
+        ('{"a": 1e999}', r"not valid JSON \(1e999 is too large a number\)"),
+        ('{"a": ' + "[" * 16 + "]" * 16 + "}", "its card nests deeper than 16 levels"),
+        ('{"a":' * 17 + "1" + "}" * 17, "its card nests deeper than 16 levels"),
+        ('{"a": "\t"}', r"not valid JSON \(Invalid control character at: line 1 column 8"),
+        ('{"a": 1}\n}', r"not valid JSON \(Extra data: line 2 column 1"),
         ("\N{BYTE ORDER MARK}{}", "not valid JSON"),
         (" " * ((1 << 20) + 1), "a card of 1048577 characters; expected at most 1048576"),
         ("{}", r"card of format version None; this vae-edge knows version 1\. A newer vae-edge may read it"),
         ('{"format_version": 2}', r"format version 2; this .* version 1.*pip install --upgrade vae-edge"),
         ('{"format_version": "1"}', "format version '1'"),
+        ('{"format_version": true}', "format version True"),
+        ('{"format_version": 1.0}', "format version 1.0"),
+        ('{"format_version": "' + "1" * 9999 + '"}', "format version '1{99}\\.\\.\\.; this"),
     ],
-    ids=range(15),
+    ids=range(25),
 )
 def test_what_is_no_card_of_this_format_is_refused(text: str, message: str) -> None:
     with pytest.raises(BundleError, match=f"^here: .*{message}"):
@@ -110,16 +123,19 @@ def test_what_is_no_card_of_this_format_is_refused(text: str, message: str) -> N
         ("image_shape", [1, 24.0, 24], "'image_shape'"),
         ("image_shape", [True, 24, 24], "'image_shape'"),
         ("image_shape", "1x24x24", "expected a list"),
-        ("value_range", [-1, 1], r"'value_range' is \[-1, 1\]; this vae-edge knows \[0\.0, 1\.0\]"),
+        ("value_range", [-1, 1], r"'value_range' is \[-1, 1\]; expected \[0\.0, 1\.0\]"),
         ("likelihood", "bernoulli", "'likelihood' is 'bernoulli'; expected an object"),
-        ("likelihood", {}, "'name' is None; expected text"),
+        ("likelihood", {}, "'likelihood.name' is None; expected text"),
         (
             "likelihood",
             {"name": "gaussian", "noise_scale": "big"},
-            "'noise_scale' is 'big'; expected a number",
+            "'likelihood.noise_scale' is 'big'; expected a number or null",
         ),
         ("recipe", [], "'recipe' is .*; expected an object"),
         ("quality", 1.0, "'quality' is 1.0; expected an object"),
+        ("quality", {"psnr": "high"}, "'quality.psnr' is 'high'; expected a number"),
+        ("quality", {"psnr": True}, "'quality.psnr' is True; expected a number"),
+        ("data", ["x" * 9999], r"'data' is \['x{98}\.\.\.; expected text"),
     ],
     ids=str,
 )
@@ -129,3 +145,19 @@ def test_a_field_that_is_missing_or_wrong_is_named(field: str, value: Any, messa
         del record[field]
     with pytest.raises(BundleError, match=f"^here: .*{message}"):
         Card.from_metadata(json.dumps(record), "here")
+
+
+def test_a_card_may_nest_as_deep_as_sixteen_levels() -> None:
+    deep: Any = "end"
+    for _ in range(14):  # within the recipe, within the card
+        deep = {"in": deep}
+    record = {**RECORD, "recipe": {"in": deep}}
+    card = Card.from_metadata(json.dumps(record), "here")
+    assert Card.from_metadata(card.to_metadata(), "here") == card
+
+
+def test_a_card_of_many_keys_is_read_in_the_time_of_its_length() -> None:
+    """Looking each key up among all that came before it would take minutes."""
+    keys = ",".join(f'"{number}":1' for number in range(80_000))
+    with pytest.raises(BundleError, match="stands twice"):
+        Card.from_metadata(f'{{{keys},"79999":1}}', "here")

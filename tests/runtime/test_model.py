@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx_bytes import constant, copy_bundle, decoder_of, graph, node, read_card, tensor_type
+from onnx_bytes import FLOAT, constant, copy_bundle, decoder_of, fields, graph, node, read_card, tensor_type
 
 import vae_runtime
 from vae_runtime import ClosedError, InputError, Model, NonFiniteError, Posterior, noise, slerp, to_uint8
@@ -344,6 +344,28 @@ def test_a_model_that_produces_nan_or_infinity_is_told_on(
         assert np.isfinite(model.decode([[1.0, 0, 0]])).all()
 
 
+@pytest.mark.parametrize("role", ["encoder", "decoder"])
+@pytest.mark.parametrize("weight", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_told_at_the_first_call(
+    tmp_path: Path, gray_bundle: Path, role: str, weight: float
+) -> None:
+    data = (gray_bundle / f"{role}.onnx").read_bytes()
+    weights = largest_tensor(data)
+    broken = data.replace(weights, np.full(len(weights) // 4, weight, np.float32).tobytes())
+    assert broken != data
+    assert len(broken) == len(data)
+    model = vae_runtime.load(copy_bundle(gray_bundle, tmp_path / "b", {f"{role}.onnx": broken}))
+    with pytest.raises(NonFiniteError, match=rf"b: the {role} produced \d+ NaN or infinite values of \d+; "):
+        model.reconstruct(np.full((2, 1, 8, 12), 0.5, np.float32))
+
+
+def largest_tensor(data: bytes) -> bytes:
+    """The bytes of a graph's largest tensor of numbers."""
+    body = dict(fields(data))[7]
+    tensors = [dict(fields(value)) for number, value in fields(body) if number == 5]
+    return max((tensor[9] for tensor in tensors if tensor[2] == FLOAT), key=len)
+
+
 # One model or many, opened and closed
 
 
@@ -436,6 +458,7 @@ def test_a_copy_is_opened_with_the_same_graphs_and_settings(
     assert (other._provider, other._threads, other._thread_count) == ("cpu", 3, 3)
     assert other.providers == ("cpu",)
     assert other.card == model.card
+    assert other.sha256 == model.sha256 != ""
     with vae_runtime.load(gray_bundle) as same:
         np.testing.assert_array_equal(other.sample(3, 7), same.sample(3, 7))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -25,9 +26,11 @@ from onnx_bytes import (
     with_card,
 )
 
-from vae_runtime import BundleError, ClosedError, EnvironmentProblem
-from vae_runtime.errors import UnsafeBundleError
-from vae_runtime.session import Graph
+from vae_runtime import BundleError, ClosedError, EnvironmentProblem, ProviderError, UnsafeBundleError
+from vae_runtime.installation import import_onnxruntime
+from vae_runtime.providers import ONNXRUNTIME_NAMES
+from vae_runtime.scan import scan
+from vae_runtime.session import Graph, _options
 
 
 @pytest.fixture(scope="module")
@@ -121,12 +124,17 @@ def test_what_is_not_the_graph_it_should_be_is_refused(
     assert "\n" not in str(refused.value)
 
 
-def test_a_graph_newer_than_onnxruntime_is_refused(decoder: bytes) -> None:
-    body = stand_in(read_card(decoder))
-    newer = body.replace(bytes([0x42, 0x02, 0x10, 17]), bytes([0x42, 0x02, 0x10, 120]))
-    assert newer != body
-    with pytest.raises(BundleError, match=r"b/decoder\.onnx: .*(120|[Oo]pset)"):
+def test_the_card_is_judged_before_onnxruntime_sees_the_graph(
+    decoder: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two faults it is the card's that is told."""
+    newer = stand_in(read_card(decoder)).replace(
+        bytes([0x42, 0x02, 0x10, 17]), bytes([0x42, 0x02, 0x10, 120])
+    )
+    with pytest.raises(BundleError, match="opset 120"):
         Graph("decoder", newer, source="b")
+    with pytest.raises(BundleError, match="its card says 'prior'; expected 'decoder'"):
+        Graph("decoder", changed_card(newer, role="prior"), source="b")
 
 
 @pytest.mark.parametrize("location", ["secret", "./secret", "{absolute}"])
@@ -145,30 +153,69 @@ def test_a_graph_reads_no_file(
         Graph("decoder", data, source="b", provider="cpu")
 
 
-def test_the_environment_does_not_let_a_graph_set_options(
-    decoder: bytes, tmp_path: Path, run_python: Any
-) -> None:
-    """Where this variable is set, a graph may ask for profiling: a file in the current folder."""
-    asks = '{"session_options": {"enable_profiling": 1}}'
-    (tmp_path / "decoder.onnx").write_bytes(decoder + message((14, message((1, "ort_config"), (2, asks)))))
-    finished = run_python(
-        """
-import os, sys
-os.chdir(sys.argv[1])
-from pathlib import Path
-from vae_runtime import BundleError
-from vae_runtime.errors import UnsafeBundleError
-from vae_runtime.session import Graph
-try:
-    Graph("decoder", Path("decoder.onnx").read_bytes(), source="b", provider="cpu").close()
-except BundleError:
-    pass
-print(os.listdir())
-""",
-        tmp_path,
-        ORT_LOAD_CONFIG_FROM_MODEL="1",
+@pytest.fixture
+def mistaken_for_cuda(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A provider that opens everywhere, takes no node, and leaves all to the processor."""
+    azure = "AzureExecutionProvider"
+    if azure not in import_onnxruntime().get_available_providers():
+        pytest.skip("this onnxruntime has no such provider")
+    monkeypatch.setitem(ONNXRUNTIME_NAMES, "cuda", azure)
+    return azure
+
+
+def test_a_gpu_that_takes_no_node_did_not_open(decoder: bytes, mistaken_for_cuda: str) -> None:
+    with pytest.raises(
+        ProviderError, match=r"provider 'cuda' did not open: .*fallback.* Nothing ran on another"
+    ):
+        Graph("decoder", decoder, source="b", provider="cuda")
+
+
+def test_auto_passes_over_a_gpu_that_takes_no_node(decoder: bytes, mistaken_for_cuda: str) -> None:
+    assert Graph("decoder", decoder, source="b", provider="auto").provider == "cpu"
+
+
+def test_nodes_that_compute_shapes_may_stay_on_the_processor(decoder: bytes, mistaken_for_cuda: str) -> None:
+    opened = Graph("decoder", stand_in(read_card(decoder)), source="b", provider="cuda")
+    assert opened.provider == "cuda"
+
+
+def test_opening_computes_no_constant_larger_than_a_megabyte(decoder: bytes) -> None:
+    """Twenty-eight nodes of two hundred bytes would be computed into 4 GB before the first call."""
+    onnxruntime = import_onnxruntime()
+    if tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 27):
+        pytest.skip("this onnxruntime computes constants of any size")
+    twice = (5, message((1, "axis"), (3, 0), (20, 2)))
+    names = ["small", *(f"twice{number}" for number in range(27))]
+    doubling = [
+        message((1, before), (1, before), (2, after), (4, "Concat"), twice)
+        for before, after in itertools.pairwise(names)
+    ]
+    bomb = graph(
+        inputs=[tensor_type("latent", ["batch"])],
+        outputs=[tensor_type("image", ["batch"])],
+        nodes=[
+            *doubling,
+            message(
+                (1, names[-1]), (2, "sum"), (4, "ReduceSum"), (5, message((1, "keepdims"), (3, 0), (20, 2)))
+            ),
+            node("Add", ["latent", "sum"], ["image"]),
+        ],
+        constants=[constant("small", np.ones(8, np.float32))],
     )
-    assert finished.stdout.splitlines()[-1] == "['decoder.onnx']", finished.stderr
+    seen = scan(decoder, "decoder")
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    except OSError:
+        pytest.skip("this system does not count a process's peak of memory")
+    before = peak_memory()
+    onnxruntime.InferenceSession(bomb, _options(onnxruntime, seen, "cpu"), providers=["CPUExecutionProvider"])
+    assert peak_memory() - before < 100 << 20
+
+
+def peak_memory() -> int:
+    """Bytes that this process has held at most."""
+    (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(line) << 10
 
 
 def test_a_run_that_fails_says_on_what(decoder: bytes) -> None:

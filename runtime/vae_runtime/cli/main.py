@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from vae_runtime._version import __version__
 from vae_runtime.cli.exits import run_command
+from vae_runtime.errors import printable
 
 if TYPE_CHECKING:
     from vae_runtime.model import Model
@@ -36,6 +38,9 @@ def _model_options(command: Command) -> Command:
         click.option("--threads", type=click.IntRange(1), help="Threads on the CPU. [default: all at hand]"),
         click.option("--provider", type=click.Choice(_PROVIDERS), default="auto", show_default=True,
                      help="What it runs on; a provider named here is used, or the command fails."),
+        click.option("--allow-links", is_flag=True, help="Let files of the bundle through that are links."),
+        click.option("--expect-sha256", metavar="HEX",
+                     help="Refuse the bundle unless its SHA256SUMS has this SHA-256 (`vae-run info` shows it)."),
         click.option("--model", default=_DEFAULT_MODEL, show_default=True, help="A shipped model or a bundle."),
     ):  # fmt: skip
         command = option(command)
@@ -234,7 +239,7 @@ def info(*, as_json: bool, **options: Any) -> None:
     """Show a model's card, and what this installation can run it on."""
     from dataclasses import asdict
 
-    from vae_runtime.bundle import shipped_models
+    from vae_runtime.bundle import find_bundle, shipped_models
     from vae_runtime.installation import import_onnxruntime, installed_wheels
     from vae_runtime.providers import available_providers
     from vae_runtime.threads import available_processors
@@ -249,25 +254,39 @@ def info(*, as_json: bool, **options: Any) -> None:
             "processors": available_processors(),
             "shipped models": ", ".join(shipped_models()) or "none",
         }
+        bundle = {"folder": str(find_bundle(options["model"])), "sha256": model.sha256}
         card = {name: value for name, value in asdict(model.card).items() if name != "role"}
     if as_json:
-        click.echo(json.dumps({"installation": facts, "card": card}, indent=2))
+        click.echo(json.dumps({"installation": facts, "bundle": bundle, "card": card}, indent=2))
         return
-    _show(facts)
-    click.echo()
-    _show(card)
+    for part in (facts, bundle, card):
+        _show(part)
+        if part is not card:
+            click.echo()
 
 
 @vae_run.command()
+@click.argument("bundle", required=False)
 @_model_options
-def check(model: str, provider: str, threads: int | None) -> None:  # noqa: ARG001 - the same options everywhere
-    """Test this installation and a bundle, and say in words what was verified."""
+@click.pass_context
+def check(context: click.Context, /, bundle: str | None, model: str, **options: Any) -> None:
+    """Test this installation and a bundle, and say in words what was verified.
+
+    BUNDLE is its folder or a shipped name, as for --model.
+    """
+    from vae_runtime.cli.self_test import Question
     from vae_runtime.cli.self_test import check as run_checks
 
-    for finding in run_checks(model, provider):
-        click.echo(f"{'FAILED' if finding.error else 'ok':<7} {finding.what:<12} {finding.detail}")
+    if bundle is not None and context.get_parameter_source("model") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("two bundles are named; expected BUNDLE or --model, not both")
+    for finding in run_checks(Question(bundle or model, **options)):
+        first, *more = finding.lines
+        click.echo(f"{'FAILED' if finding.error else 'ok':<7} {finding.what:<13} {first}")
+        for line in more:
+            click.echo(f"{'':<7} {'':<13} {line}")
         if finding.error:
             raise finding.error
+    click.echo("Everything holds.")
 
 
 class _Work:
@@ -311,7 +330,8 @@ class _Work:
 def _open(options: dict[str, Any]) -> Model:
     from vae_runtime.model import load
 
-    return load(options["model"], options["provider"], options["threads"])
+    others = {name: value for name, value in options.items() if name != "model"}
+    return load(options["model"], **others)
 
 
 def _show(facts: dict[str, Any], indent: str = "") -> None:
@@ -321,4 +341,5 @@ def _show(facts: dict[str, Any], indent: str = "") -> None:
             click.echo(f"{indent}{name}")
             _show(value, indent + "  ")
         else:
-            click.echo(f"{indent}{name:<{width}}  {value if value not in ('', {}, None) else '-'}")
+            shown = str(value) if value not in ("", {}, None) else "-"
+            click.echo(f"{indent}{printable(name):<{width}}  {printable(shown)}")

@@ -1,0 +1,98 @@
+"""More memory than there is: told before the work begins, and as an error of ours where it shows later.
+
+An allocation that is too large does not always fail. Where the system promises more than it has, the process is
+killed when it uses what it was promised. So a large request is compared with what the machine has left.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from vae_runtime.errors import ResourceLimitError
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+# Requests below this are not worth the question, which takes a tenth of a millisecond.
+_ALWAYS_TRIED = 256 << 20  # bytes
+
+_MEMORY = Path("/proc/meminfo")
+_CONTAINER_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+
+# In the words of onnxruntime's arena, of C++, and of CUDA.
+_EXHAUSTED = re.compile(
+    r"failed to allocate|bad[_ ]alloc(ation)?\b|out of memory|memory allocation (failure|failed)|_ALLOC_FAILED",
+    re.IGNORECASE,
+)
+
+
+def require_memory(wanted: int, what: str) -> None:
+    """Raise `ResourceLimitError` where `wanted` bytes, for `what`, are more than the machine has left."""
+    if wanted > _ALWAYS_TRIED:
+        left = memory_left()
+        if left is not None and wanted > left:
+            raise ResourceLimitError(
+                f"not enough memory ({what} would take {_readable(wanted)}; {_readable(left)} are left); "
+                "ask for fewer at a time"
+            )
+
+
+def memory_left() -> int | None:
+    """Return how many bytes this process can still get, as far as the system tells; None where it does not."""
+    limits = [_machine_memory(), *map(_container_limit, _CONTAINER_LIMITS)]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def explain_exhaustion(method: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Let a function raise `ResourceLimitError` where it would raise Python's `MemoryError`."""
+
+    @functools.wraps(method)
+    def explained(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        try:
+            return method(*args, **kwargs)
+        except MemoryError as error:
+            raise ResourceLimitError(
+                f"not enough memory ({str(error) or 'an allocation failed'}); ask for fewer at a time"
+            ) from error
+
+    return explained
+
+
+def is_exhaustion(error: BaseException) -> bool:
+    """Whether an error of onnxruntime, which has no type for it, means that memory ran out."""
+    return isinstance(error, MemoryError) or _EXHAUSTED.search(str(error)) is not None
+
+
+def _machine_memory() -> int | None:
+    """Return what is free or can be freed, swap included; elsewhere than on Linux all that is built in."""
+    try:
+        fields = dict(line.split(":", 1) for line in _MEMORY.read_text().splitlines())
+        return sum(int(fields[name].split()[0]) << 10 for name in ("MemAvailable", "SwapFree"))
+    except (OSError, ValueError, KeyError, IndexError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows has no such call
+        return None
+
+
+def _container_limit(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # no such control group, or "max"
+        return None
+
+
+def _readable(size: int) -> str:
+    for unit, bytes_of_unit in (("TB", 10**12), ("GB", 10**9)):
+        if size >= bytes_of_unit:
+            return f"{size / bytes_of_unit:,.1f} {unit}"
+    return f"{size / 10**6:,.0f} MB"

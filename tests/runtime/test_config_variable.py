@@ -1,0 +1,123 @@
+"""ORT_LOAD_CONFIG_FROM_MODEL: models open as if it were not set, and the host finds it as it was."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx_bytes import copy_bundle, message
+
+import vae_runtime
+from vae_runtime import UnsafeBundleError
+from vae_runtime.config_variable import NAME, no_config_from_models
+
+VALUES = ["1", "0", "", "yes", "2"]
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_model_opens_whatever_the_variable_says_and_leaves_it_so(
+    gray_bundle: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv(NAME, value)
+    with vae_runtime.load(gray_bundle, provider="cpu") as model:
+        assert model.sample(1).shape == (1, 1, 8, 12)
+    assert os.environ[NAME] == value
+
+
+def test_a_variable_that_is_not_set_stays_so(gray_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(NAME, raising=False)
+    vae_runtime.load(gray_bundle, provider="cpu").close()
+    assert NAME not in os.environ
+
+
+def test_settings_that_a_model_brings_along_are_refused(
+    gray_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken, these would write a file to the current folder."""
+    asks = message((1, "ort_config"), (2, '{"session_options": {"enable_profiling": 1}}'))
+    decoder = (gray_bundle / "decoder.onnx").read_bytes() + message((14, asks))
+    bundle = copy_bundle(gray_bundle, tmp_path / "b", {"decoder.onnx": decoder})
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv(NAME, "1")
+    with pytest.raises(UnsafeBundleError, match="ort_config"):
+        vae_runtime.load(bundle, provider="cpu")
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_many_threads_may_open_models_at_once(gray_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NAME, "1")
+    right = vae_runtime.load(gray_bundle, provider="cpu").sample(1, seed=7)
+
+    def work(_: int) -> bool:
+        with vae_runtime.load(gray_bundle, provider="cpu") as model:
+            return np.array_equal(model.sample(1, seed=7), right)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(80)))
+    assert os.environ[NAME] == "1"
+
+
+def test_the_last_thread_to_leave_puts_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NAME, "1")
+    inside, leave = threading.Event(), threading.Event()
+
+    def stay() -> None:
+        with no_config_from_models:
+            inside.set()
+            leave.wait(timeout=60)
+
+    with no_config_from_models:
+        other = threading.Thread(target=stay)
+        other.start()
+        assert inside.wait(timeout=60)
+    assert os.environ[NAME] == "0"
+    leave.set()
+    other.join(timeout=60)
+    assert os.environ[NAME] == "1"
+
+
+def test_what_the_host_sets_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NAME, "1")
+    with no_config_from_models:
+        os.environ[NAME] = "its own"
+    assert os.environ[NAME] == "its own"
+
+
+def test_it_is_put_back_where_opening_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NAME, "1")
+    with pytest.raises(ZeroDivisionError), no_config_from_models:
+        raise ZeroDivisionError
+    assert os.environ[NAME] == "1"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_that_is_forked_meanwhile_finds_it_as_it_was(run_python: Any, gray_bundle: Path) -> None:
+    finished = run_python(
+        """
+import os, sys, threading, vae_runtime
+from vae_runtime.config_variable import NAME, no_config_from_models
+def hold():
+    with no_config_from_models, no_config_from_models._lock:  # as if in the middle of it
+        held.set()
+        threading.Event().wait()
+held = threading.Event()
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+child = os.fork()
+if child == 0:
+    same = os.environ[NAME] == "1"
+    vae_runtime.load(sys.argv[1], provider="cpu").sample(1)
+    os._exit(0 if same and os.environ[NAME] == "1" else 1)
+_, status = os.waitpid(child, 0)
+os._exit(os.waitstatus_to_exitcode(status))
+""",
+        gray_bundle,
+        **{NAME: "1"},
+    )
+    assert finished.returncode == 0, finished.stderr

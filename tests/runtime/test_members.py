@@ -1,0 +1,223 @@
+"""Files of a bundle are opened once, and only plain ones of its own folder are read."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vae_runtime import BundleError, members
+from vae_runtime.errors import EnvironmentProblem, UnsafeBundleError
+from vae_runtime.members import Members
+
+MOST = 1 << 20
+
+
+@pytest.fixture(params=["by descriptor", "by name"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the file `plain`; its files are opened as on POSIX, and as where links must be looked for."""
+    if request.param == "by name":
+        monkeypatch.setattr(members, "_NO_FOLLOW", 0)
+        monkeypatch.setattr(members, "_FOLDERS_OPEN", False)
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "plain").write_bytes(b"what is in it")
+    (tmp_path / "outside").write_bytes(b"a secret")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_is_left_open() -> Iterator[None]:
+    listing = Path("/proc/self/fd")
+    before = len(list(listing.iterdir())) if listing.is_dir() else 0
+    yield
+    assert (len(list(listing.iterdir())) if listing.is_dir() else 0) == before
+
+
+def read(folder: Path, name: str, most: int = MOST, **options: Any) -> bytes:
+    with Members(folder, **options) as opened:
+        return opened.read(name, most)
+
+
+def test_a_plain_file_is_read_whole(folder: Path) -> None:
+    assert read(folder, "plain") == b"what is in it"
+    (folder / "empty").touch()
+    assert read(folder, "empty") == b""
+    (folder / "large").write_bytes(bytes(range(256)) * 4096)
+    assert read(folder, "large") == bytes(range(256)) * 4096
+
+
+def test_the_folder_itself_may_be_a_link(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(folder)
+    assert read(tmp_path / "link", "plain") == b"what is in it"
+
+
+def test_names_are_sorted(folder: Path) -> None:
+    (folder / "a").touch()
+    (folder / ".hidden").touch()
+    with Members(folder) as opened:
+        assert opened.names() == [".hidden", "a", "plain"]
+
+
+@pytest.mark.parametrize("target", ["../outside", "plain", "nowhere", "{absolute}", "/dev/zero"])
+def test_a_symbolic_link_is_refused_wherever_it_leads(folder: Path, tmp_path: Path, target: str) -> None:
+    (folder / "link").symlink_to(target.format(absolute=tmp_path / "outside"))
+    with pytest.raises(UnsafeBundleError, match=r"folder/link: is a symbolic link\. Copy .*--allow-links"):
+        read(folder, "link")
+
+
+def test_a_file_with_another_hard_link_is_refused(folder: Path, tmp_path: Path) -> None:
+    os.link(tmp_path / "outside", folder / "linked")
+    with pytest.raises(UnsafeBundleError, match=r"folder/linked: has 2 hard links; expected 1: "):
+        read(folder, "linked")
+    (tmp_path / "outside").unlink()
+    assert read(folder, "linked") == b"a secret"
+
+
+def test_links_are_let_through_where_that_is_wished(folder: Path, tmp_path: Path) -> None:
+    (folder / "link").symlink_to("../outside")
+    os.link(tmp_path / "outside", folder / "linked")
+    assert read(folder, "link", allow_links=True) == b"a secret"
+    assert read(folder, "linked", allow_links=True) == b"a secret"
+
+
+@pytest.mark.parametrize("allow_links", [False, True])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "socket"])
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str, allow_links: bool
+) -> None:
+    monkeypatch.chdir(folder)  # the name of a socket must be short
+    if kind == "pipe":
+        os.mkfifo("it")
+    elif kind == "folder":
+        Path("it").mkdir()
+    else:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind("it")
+    with pytest.raises(UnsafeBundleError, match=f"folder/it: is a {kind}, not a regular file"):
+        read(folder, "it", allow_links=allow_links)
+
+
+def test_a_device_behind_a_link_is_refused(folder: Path) -> None:
+    (folder / "link").symlink_to("/dev/zero")
+    with pytest.raises(UnsafeBundleError, match="is a device, not a regular file"):
+        read(folder, "link", allow_links=True)
+
+
+def test_more_bytes_than_allowed_are_refused_before_any_is_read(folder: Path) -> None:
+    with (folder / "plain").open("wb") as file:
+        file.truncate(1 << 40)  # with a hole in it: reading a terabyte would not end here
+    with pytest.raises(BundleError, match=r"folder/plain: 1099511627776 bytes; expected at most 1048576$"):
+        read(folder, "plain")
+    (folder / "plain").write_bytes(bytes(100))
+    assert len(read(folder, "plain", 100)) == 100
+    with pytest.raises(BundleError, match="100 bytes; expected at most 99"):
+        read(folder, "plain", 99)
+
+
+def test_a_missing_file_and_a_missing_folder_are_named(folder: Path) -> None:
+    with pytest.raises(BundleError, match=r"folder/gone: cannot be read \(No such file or directory\)"):
+        read(folder, "gone")
+    with pytest.raises(BundleError, match=r"gone.*cannot be read \(No such file or directory\)"):
+        read(folder / "gone", "plain")
+
+
+def test_a_process_with_too_many_open_files_is_no_fault_of_the_bundle(folder: Path, run_python: Any) -> None:
+    finished = run_python(
+        """
+import os, resource, sys
+from pathlib import Path
+from vae_runtime.errors import EnvironmentProblem
+from vae_runtime.members import Members
+with Members(Path(sys.argv[1])) as opened:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1,) * 2)
+    try:
+        opened.read("plain", 100)
+    except EnvironmentProblem as error:
+        print(error)
+""",
+        folder,
+    )
+    assert finished.stdout == f"{folder}/plain: cannot be read (Too many open files)\n", finished.stderr
+
+
+def test_a_folder_that_is_replaced_meanwhile_is_read_to_the_end(folder: Path, tmp_path: Path) -> None:
+    if not members._FOLDERS_OPEN:
+        pytest.skip("without descriptors of folders this cannot be kept")
+    with Members(folder) as opened:
+        folder.rename(tmp_path / "old")
+        folder.mkdir()
+        (folder / "plain").write_bytes(b"another")
+        assert opened.names() == ["plain"]
+        assert opened.read("plain", MOST) == b"what is in it"
+    assert read(folder, "plain") == b"another"
+
+
+def at_the_next(call: str, monkeypatch: pytest.MonkeyPatch, do: Any, *, before: bool) -> None:
+    """Do something in the very moment when `os` is called so."""
+    real = getattr(os, call)
+
+    def and_do(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(os, call, real)
+        if before:
+            do()
+        answer = real(*arguments, **options)
+        if not before:
+            do()
+        return answer
+
+    monkeypatch.setattr(os, call, and_do)
+
+
+def test_a_file_that_is_replaced_after_it_was_looked_at_is_the_one_that_was_looked_at(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swap() -> None:
+        (folder / "plain").rename(folder / "old")
+        (folder / "plain").symlink_to("../outside")
+
+    with Members(folder) as opened:
+        at_the_next("fstat", monkeypatch, swap, before=False)
+        assert opened.read("plain", MOST) == b"what is in it"
+
+
+def test_a_file_that_becomes_a_link_just_before_it_is_opened_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swap() -> None:
+        (folder / "plain").unlink()
+        (folder / "plain").symlink_to("../outside")
+
+    with Members(folder) as opened:
+        at_the_next("open", monkeypatch, swap, before=True)
+        with pytest.raises(UnsafeBundleError, match="is a symbolic link"):
+            opened.read("plain", MOST)
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not members._NO_FOLLOW:
+        pytest.skip("the call to wait for is another one there")
+    with Members(folder) as opened:
+        at_the_next("fstat", monkeypatch, lambda: os.truncate(folder / "plain", 4), before=False)
+        with pytest.raises(BundleError, match=r"plain: was cut short while it was read: 4 of 13 bytes"):
+            opened.read("plain", MOST)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENFILE])
+def test_a_disk_that_fails_is_no_fault_of_the_bundle(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail() -> None:
+        raise OSError(number, os.strerror(number))
+
+    with Members(folder) as opened:
+        at_the_next("open", monkeypatch, fail, before=True)
+        with pytest.raises(EnvironmentProblem, match=rf"plain: cannot be read \({os.strerror(number)}\)"):
+            opened.read("plain", MOST)

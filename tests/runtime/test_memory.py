@@ -1,0 +1,204 @@
+"""Requests that no memory holds: an error of ours at once, and the model goes on working."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vae_runtime import Model, memory
+from vae_runtime.errors import EnvironmentProblem, ResourceLimitError
+from vae_runtime.memory import explain_exhaustion, is_exhaustion, memory_left, require_memory
+
+TOO_MANY = 10**14  # of anything: no machine has a petabyte
+
+REQUESTS: dict[str, Callable[[Model], Any]] = {
+    "samples": lambda model: model.sample(TOO_MANY),
+    "samples as pictures": lambda model: model.sample(TOO_MANY, dtype="uint8"),
+    "more samples than an array can have": lambda model: model.sample(10**30),
+    "latents": lambda model: model.sample_latents(TOO_MANY),
+    "latents to decode": lambda model: model.decode(np.broadcast_to(np.float32(0), (TOO_MANY, 3))),
+    "pictures to encode": lambda model: model.encode(np.broadcast_to(np.uint8(0), (TOO_MANY, 8, 12))),
+    "images to encode": lambda model: model.encode(np.broadcast_to(np.float64(0), (TOO_MANY, 1, 8, 12))),
+    "pictures to reconstruct": lambda model: model.reconstruct(
+        np.broadcast_to(np.uint8(0), (TOO_MANY, 8, 12))
+    ),
+    "images on a way": lambda model: model.interpolate(np.zeros(3), np.ones(3), TOO_MANY),
+    "images on a way, by numpy's number": lambda model: model.interpolate(
+        np.zeros(3), np.ones(3), np.int64(TOO_MANY)
+    ),
+}
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+def test_what_no_memory_holds_is_refused_and_the_model_goes_on(
+    gray: Model, request_: Callable[[Model], Any]
+) -> None:
+    before = gray.sample(3, seed=7)
+    with pytest.raises(
+        ResourceLimitError, match=r"^not enough memory \(.*(TB|TiB|PiB).*\); ask for fewer at a time$"
+    ) as refused:
+        request_(gray)
+    assert isinstance(refused.value, EnvironmentProblem)
+    assert refused.value.exit_code == 4
+    assert "\n" not in str(refused.value)
+    np.testing.assert_array_equal(gray.sample(3, seed=7), before)
+
+
+def test_it_says_how_much_is_wanted_and_how_much_is_left(gray: Model) -> None:
+    # A latent of 3 numbers and an image of 96, of four bytes each.
+    with pytest.raises(
+        ResourceLimitError,
+        match=r"\(100000000000000 images and their latents would take 39,600\.0 TB; .* are left\);",
+    ):
+        gray.sample(TOO_MANY)
+
+
+def test_memory_that_runs_out_in_onnxruntime_is_told_and_the_model_goes_on(
+    run_python: Any, gray_bundle: Path, tmp_path: Path
+) -> None:
+    """A decoder that makes 12 MB of each latent, in a process that may have 600 MB more."""
+    from onnx_bytes import constant, copy_bundle, graph, message, node, read_card, tensor_type
+
+    shape = [3, 1024, 1024]
+    twice = (5, message((1, "axis"), (3, 1), (20, 2)))
+    names = ["latent", *(f"twice{number}" for number in range(20))]
+    doubling = [
+        message((1, before), (1, before), (2, after), (4, "Concat"), twice)
+        for before, after in itertools.pairwise(names)
+    ]
+    cards = {}
+    for role in ("encoder", "decoder"):
+        cards[role] = {**read_card((gray_bundle / f"{role}.onnx").read_bytes()), "image_shape": shape}
+    decoder = graph(
+        inputs=[tensor_type("latent", ["batch", 3])],
+        outputs=[tensor_type("image", ["batch", *shape])],
+        nodes=[*doubling, node("Reshape", [names[-1], "shape"], ["image"])],
+        constants=[constant("shape", np.array([-1, *shape], np.int64))],
+        card=cards["decoder"],
+    )
+    encoder = graph(
+        inputs=[tensor_type("image", ["batch", *shape])],
+        outputs=[tensor_type(name, ["batch", 3]) for name in ("mean", "logvar")],
+        nodes=[
+            node("GlobalAveragePool", ["image"], ["average"]),
+            node("Flatten", ["average"], ["mean"]),
+            node("Neg", ["mean"], ["logvar"]),
+        ],
+        card=cards["encoder"],
+    )
+    bundle = copy_bundle(gray_bundle, tmp_path / "b", {"decoder.onnx": decoder, "encoder.onnx": encoder})
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(1 << 30)
+    finished = run_python(
+        """
+import re, resource, sys
+from pathlib import Path
+import numpy as np, vae_runtime
+from vae_runtime.errors import ResourceLimitError
+from vae_runtime.members import Members
+with vae_runtime.load(sys.argv[1], provider="cpu", threads=1) as model:
+    assert model.decode(np.ones((1, 3), np.float32)).min() == 1
+    taken = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1]) << 10
+    resource.setrlimit(resource.RLIMIT_AS, (taken + (600 << 20),) * 2)
+    for attempt in (
+        lambda: model.decode(np.ones((16, 3), np.float32)),
+        lambda: model.sample(100, dtype="uint8"),
+        lambda: Members(Path(sys.argv[2])).read("large", 1 << 40),
+    ):
+        try:
+            attempt()
+        except ResourceLimitError as error:
+            print(error)
+    assert model.decode(np.ones((1, 3), np.float32)).min() == 1
+""",
+        bundle,
+        tmp_path,
+    )
+    assert finished.returncode == 0, finished.stderr
+    run, sample, file_ = finished.stdout.splitlines()
+    assert f"{bundle}/decoder.onnx: failed on a batch of shape (16, 3) on provider 'cpu': " in run
+    assert "Unable to allocate" in sample or "failed on a batch" in sample
+    assert file_ == f"{tmp_path}/large: its 1073741824 bytes do not fit into memory"
+
+
+@pytest.mark.parametrize(
+    ("error", "exhausted"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("Failed to allocate memory for requested buffer of size 805306368"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("bad allocation"), True),
+        (RuntimeError("CUDA error 2: out of memory"), True),
+        (RuntimeError("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("Invalid rank for input: latent"), False),
+        (ValueError("badly allocated"), False),
+    ],
+)
+def test_it_is_told_by_the_words_of_those_who_allocate(error: Exception, exhausted: bool) -> None:
+    assert is_exhaustion(error) is exhausted
+
+
+def test_small_requests_are_not_compared_with_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "memory_left", lambda: 0)
+    require_memory(256 << 20, "a little")
+    with pytest.raises(ResourceLimitError, match=r"\(more would take 268 MB; 0 MB are left\)"):
+        require_memory((256 << 20) + 1, "more")
+
+
+def test_where_nothing_is_known_everything_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "memory_left", lambda: None)
+    require_memory(1 << 80, "anything")
+
+
+GIGABYTE = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("machine", "container", "left"),
+    [
+        ("MemTotal: 9 kB\nMemAvailable: 1048576 kB\nSwapFree: 1048576 kB\n", None, 2 * GIGABYTE),
+        ("MemAvailable: 1048576 kB\nSwapFree: 0 kB\n", "max\n", GIGABYTE),
+        ("MemAvailable: 1048576 kB\nSwapFree: 0 kB\n", f"{GIGABYTE // 2}\n", GIGABYTE // 2),
+        ("MemAvailable: 1048576 kB\nSwapFree: 0 kB\n", f"{2 * GIGABYTE}\n", GIGABYTE),
+    ],
+)
+def test_what_is_left_is_the_machines_or_the_containers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, container: str | None, left: int
+) -> None:
+    (tmp_path / "machine").write_text(machine)
+    if container is not None:
+        (tmp_path / "container").write_text(container)
+    monkeypatch.setattr(memory, "_MEMORY", tmp_path / "machine")
+    monkeypatch.setattr(memory, "_CONTAINER_LIMITS", (tmp_path / "none", tmp_path / "container"))
+    assert memory_left() == left
+
+
+@pytest.mark.parametrize("listing", ["", "MemAvailable\n", "MemAvailable: many kB\nSwapFree: 0 kB\n", None])
+def test_where_the_system_lists_nothing_it_is_what_is_built_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listing: str | None
+) -> None:
+    if listing is not None:
+        (tmp_path / "machine").write_text(listing)
+    monkeypatch.setattr(memory, "_MEMORY", tmp_path / "machine")
+    monkeypatch.setattr(memory, "_CONTAINER_LIMITS", ())
+    left = memory_left()
+    assert left is not None
+    assert left > 64 << 20
+
+
+def test_an_exhausted_function_says_what_python_says() -> None:
+    @explain_exhaustion
+    def ask(message: str) -> None:
+        raise MemoryError(message)
+
+    with pytest.raises(
+        ResourceLimitError, match=r"^not enough memory \(Unable to allocate 9 PiB\); ask for fewer"
+    ):
+        ask("Unable to allocate 9 PiB")
+    with pytest.raises(ResourceLimitError, match=r"^not enough memory \(an allocation failed\); ask"):
+        ask("")
