@@ -16,7 +16,7 @@ from vae_export.model_card import write_model_card
 from vae_export.opsets import require_supported
 from vae_export.parity import Difference, Tolerances, compare, require_parity
 from vae_export.quality import measure_quality
-from vae_export.readback import check_graph, operators
+from vae_export.readback import check_graph, operators, require_scan
 from vae_export.sources import Source
 from vae_runtime.atomic import atomic_folder
 from vae_runtime.bundle import SUMS, Bundle
@@ -55,6 +55,8 @@ class Report:
     sizes: dict[str, int]
     """Bytes of each graph."""
     operators: list[str]
+    sha256: str
+    """SHA-256 of the bundle's SHA256SUMS: what the runtime can be told to expect."""
 
 
 def export_bundle(
@@ -88,6 +90,8 @@ def export_bundle(
         say(f"tracing encoder and decoder to opset {settings.opset}")
         graphs = build_graphs(source.model, settings.opset)
         draft = _card(source, settings)
+        for role, data in add_cards(graphs, draft).items():
+            require_scan(data, role)  # before the runtime opens it, so that the error is of the export
         say("measuring quality on held-out images")
         card = replace(draft, quality=_quality(source, images, add_cards(graphs, draft)))
         files = add_cards(graphs, card)
@@ -108,8 +112,8 @@ def export_bundle(
         names = sorted({name for data in files.values() for name in operators(data)})
         (beside / "README.md").write_text(write_model_card(card, differences, sizes, names), encoding="utf-8")
         (beside / "recipe.toml").write_text(_recipe(source, settings), encoding="utf-8")
-        _write_sums(beside)
-    return Report(output, card, differences, sizes, names)
+        sha256 = _write_sums(beside)
+    return Report(output, card, differences, sizes, names, sha256)
 
 
 def _is_bundle(folder: Path) -> bool:
@@ -185,11 +189,13 @@ def _published(config: Config) -> Config:
     return replace(config, data=replace(config.data, source=Path(config.data.source).name))
 
 
-def _write_sums(folder: Path) -> None:
-    """Write SHA256SUMS over every other file, in the form that `sha256sum -c` reads."""
+def _write_sums(folder: Path) -> str:
+    """Write SHA256SUMS over every other file, in the form that `sha256sum -c` reads; return its own SHA-256."""
     lines = [
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
         for path in sorted(folder.iterdir())
         if path.name != SUMS
     ]
-    (folder / SUMS).write_text("".join(lines), encoding="ascii", newline="\n")
+    sums = "".join(lines).encode("ascii")
+    (folder / SUMS).write_bytes(sums)
+    return hashlib.sha256(sums).hexdigest()

@@ -8,7 +8,8 @@ from onnx import TensorProto
 
 from vae_export.errors import GraphError
 from vae_export.opsets import ir_version_for
-from vae_runtime.errors import one_line
+from vae_runtime.errors import UnsafeBundleError, one_line
+from vae_runtime.scan import Scan, scan
 from vae_runtime.session import SIGNATURES
 
 
@@ -17,7 +18,7 @@ def check_graph(data: bytes, role: str, opset: int) -> None:
 
     Opset, IR version, names and types of inputs and outputs, one symbolic axis called `batch` in front and
     fixed ones behind, no external data, no node outside of the standard domain, no local function,
-    subgraph or sparse tensor, no operator that draws at random.
+    subgraph or sparse tensor, no operator that draws at random, nothing else that the runtime refuses.
 
     Raises:
         GraphError: it is not so; with what was expected and what came.
@@ -43,6 +44,19 @@ def check_graph(data: bytes, role: str, opset: int) -> None:
     _expect(role, "tensors with external data", outside, [])
     for node in model.graph.node:
         _check_node(role, node)
+    require_scan(data, role)
+
+
+def require_scan(data: bytes, role: str) -> Scan:
+    """Return what the runtime's scan sees in a graph.
+
+    Raises:
+        GraphError: the runtime would refuse it.
+    """
+    try:
+        return scan(data, f"the written {role}")
+    except UnsafeBundleError as error:
+        raise GraphError(f"the runtime would not open what was written: {error}") from error
 
 
 def operators(data: bytes) -> list[str]:

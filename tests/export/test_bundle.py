@@ -21,6 +21,7 @@ from vae_export import bundle as bundle_module
 from vae_export.bundle import Report, Settings, export_bundle
 from vae_export.cli import vae_export
 from vae_export.errors import GraphError, OpsetError, ParityError
+from vae_export.graphs import build_graphs
 from vae_export.parity import Tolerances
 from vae_export.readback import check_graph
 from vae_export.sources import Source, load_source
@@ -55,6 +56,35 @@ def test_the_sums_are_those_of_every_other_file_as_sha256sum_writes_them(exporte
         digest, name = re.fullmatch(r"([0-9a-f]{64})  (\S+)", line).groups()  # type: ignore[union-attr]
         listed[name] = digest
     assert listed == {name: hashlib.sha256(data).hexdigest() for name, data in present.items()}
+
+
+def test_its_own_sum_is_reported_and_can_be_expected(exported: Report) -> None:
+    assert exported.sha256 == hashlib.sha256(files(exported.path)["SHA256SUMS"]).hexdigest()
+    with vae_runtime.load(exported.path, expect_sha256=exported.sha256) as model:
+        assert model.sha256 == exported.sha256
+
+
+def test_a_graph_that_the_runtime_would_refuse_is_not_written(
+    source: Source,
+    make_images: Callable[..., ImageSet],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And it is told as a fault of the export, not as a stranger's bundle."""
+
+    def with_trace(model: Any, opset: int) -> dict[str, onnx.ModelProto]:
+        graphs = build_graphs(model, opset)
+        graphs["decoder"].graph.node[0].metadata_props.add(key="stack_trace", value="/home/somebody/train.py")
+        return graphs
+
+    monkeypatch.setattr(bundle_module, "build_graphs", with_trace)
+    said: list[str] = []
+    with pytest.raises(
+        GraphError, match=r"would not open what was written: the written decoder: refused: .*NodeProto"
+    ):
+        export_bundle(source, make_images(), tmp_path / "bundle", SETTINGS, progress=said.append)
+    assert said == ["tracing encoder and decoder to opset 17"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_it_opens_with_the_runtime_and_says_what_it_is(exported: Report, source: Source) -> None:
@@ -245,8 +275,8 @@ def test_the_files_themselves_are_read_back_and_proven(
     seen: list[tuple[str, bytes, bytes]] = []
 
     def look(data: bytes, role: str, opset: int) -> None:
-        (folder,) = tmp_path.iterdir()
-        seen.append((role, data, (folder / f"{role}.onnx").read_bytes()))
+        (written,) = tmp_path.rglob(f"{role}.onnx")
+        seen.append((role, data, written.read_bytes()))
         check_graph(data, role, opset)
 
     monkeypatch.setattr(bundle_module, "check_graph", look)

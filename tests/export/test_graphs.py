@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from vae_export.opsets import supported_opsets
 from vae_export.readback import check_graph
 from vae_export.sources import Source
 from vae_runtime.card import METADATA_KEY, Card, Likelihood
+from vae_runtime.scan import scan
 from vae_training.config import ModelConfig
 from vae_training.model import VAE
 
@@ -68,6 +70,17 @@ def test_other_sizes_keep_their_promises_too(make_vae: Callable[..., VAE], confi
     require_equal_to_pytorch(graphs, model)
     shape = graphs["decoder"].graph.output[0].type.tensor_type.shape
     assert [d.dim_param or d.dim_value for d in shape.dim] == ["batch", *config.image_shape]
+
+
+@pytest.mark.parametrize("opset", supported_opsets())
+def test_at_every_opset_the_runtimes_scan_sees_the_graph_as_it_is(source: Source, opset: int) -> None:
+    for role, graph in build_graphs(source.model, opset).items():
+        seen = scan(graph.SerializeToString(), role)
+        assert (seen.opset, seen.ir_version, seen.metadata) == (opset, graph.ir_version, {})
+        assert seen.operators == collections.Counter(node.op_type for node in graph.graph.node)
+        assert seen.parameters >= sum(
+            parameter.numel() for parameter in getattr(source.model, role).parameters()
+        )
 
 
 def test_the_same_model_gives_the_same_bytes(source: Source, graphs: Graphs, trace_anew: None) -> None:

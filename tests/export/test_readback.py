@@ -12,6 +12,8 @@ from onnx import TensorProto, helper
 
 from vae_export.errors import GraphError
 from vae_export.readback import check_graph, operators
+from vae_runtime.errors import UnsafeBundleError
+from vae_runtime.scan import scan
 
 Graph = onnx.ModelProto
 Graphs = Mapping[str, Graph]
@@ -189,6 +191,34 @@ def test_external_data_is_refused_also_where_the_file_is_there(
 def test_bytes_that_are_no_graph_are_refused(data: bytes) -> None:
     with pytest.raises(GraphError, match="not a valid ONNX model"):
         check_graph(data, "decoder", 17)
+
+
+def metadata_of_a_node(model: Graph) -> None:
+    model.graph.node[0].metadata_props.add(key="pkg.torch.onnx.stack_trace", value="/home/somebody/train.py")
+
+
+def operator_off_the_list(model: Graph) -> None:
+    model.graph.node.append(helper.make_node("Tile", ["image", "repeats"], ["tiled"]))
+    model.graph.initializer.append(helper.make_tensor("repeats", TensorProto.INT64, [4], [1, 1, 9, 9]))
+
+
+def settings_for_onnxruntime(model: Graph) -> None:
+    model.metadata_props.add(key="ort_config", value="{}")
+
+
+@pytest.mark.parametrize("change", [metadata_of_a_node, operator_off_the_list, settings_for_onnxruntime])
+def test_what_the_runtime_would_refuse_is_refused_though_it_is_onnx(
+    graphs: Graphs, change: Callable[[Graph], None]
+) -> None:
+    broken = copy.deepcopy(graphs["decoder"])
+    change(broken)
+    data = broken.SerializeToString()
+    onnx.checker.check_model(broken, full_check=True)
+    with pytest.raises(UnsafeBundleError) as refused:
+        scan(data, "the written decoder")
+    with pytest.raises(GraphError) as reported:
+        check_graph(data, "decoder", 17)
+    assert str(reported.value) == f"the runtime would not open what was written: {refused.value}"
 
 
 def test_what_the_exporter_wrote_is_let_through(graphs: Graphs) -> None:
