@@ -187,7 +187,6 @@ def _point_out(report: Report) -> None:
     card, path = report.card, shlex.quote(str(report.path))
     sizes = ", ".join(f"{role} {size / 1000:,.0f} kB" for role, size in report.sizes.items())
     click.echo(f"bundle   {report.path}  ({sizes}; opset {card.opset}, {card.precision})")
-    click.echo(f"sha256   {report.sha256}  (of SHA256SUMS: to be told to those who open it, --expect-sha256)")
     click.echo(f"sample   vae-run sample -n 100 --model {path} -o samples.png")
     click.echo(f"between  vae-run interpolate 1 2 --steps 20 --model {path} -o between.png")
-    click.echo(f"check    vae-run check {path}")
+    click.echo(f"check    vae-run check --model {path} --expect-sha256 {report.sha256}")
