@@ -54,10 +54,10 @@ def atomic_file(target: Path, *, overwrite: bool = True) -> Iterator[Path]:
         EnvironmentProblem: disk full, read-only or out of quota.
     """
     refuse_existing(target, overwrite=overwrite)
-    with _disk_errors_explained(target):
+    with disk_errors_explained(target):
         if target.is_dir():
             raise OutputExistsError(f"{target} is a folder; expected the name of a file to write")
-        with _folder_made(target.parent), scratch_beside(target) as scratch:
+        with folder_made(target.parent), scratch_beside(target) as scratch:
             temporary = scratch / target.name
             yield temporary
             _flush(temporary)
@@ -90,14 +90,14 @@ def atomic_folder(
         EnvironmentProblem: disk full, read-only or out of quota.
     """
     refuse_existing(target, overwrite=overwrite)
-    with _disk_errors_explained(target):
+    with disk_errors_explained(target):
         if target.exists() and not target.is_dir():
             raise OutputExistsError(f"{target} is a file; expected the name of a folder to write")
         if target.exists() and any(target.iterdir()) and not ours(target):
             raise OutputExistsError(
                 f"{target} holds other things than what is written here; it is not replaced, even with --overwrite"
             )
-        with _folder_made(target.parent), scratch_beside(target) as scratch:
+        with folder_made(target.parent), scratch_beside(target) as scratch:
             temporary = scratch / target.name
             temporary.mkdir()
             yield temporary
@@ -109,6 +109,12 @@ def atomic_folder(
                 set_aside(target, scratch)
                 temporary.rename(target)
             _confirm(target)
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder so that it is there whole or not at all. What cannot be deleted stays, without an error."""
+    with contextlib.suppress(OSError), scratch_beside(folder) as scratch:
+        folder.rename(scratch / folder.name)
 
 
 def _rename_to_new(temporary: Path, target: Path) -> None:
@@ -147,7 +153,7 @@ def _confirm(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _folder_made(folder: Path) -> Iterator[None]:
+def folder_made(folder: Path) -> Iterator[None]:
     """Make a folder and those above it where they are missing; after an error they are gone again."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -161,7 +167,13 @@ def _folder_made(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _disk_errors_explained(target: Path) -> Iterator[None]:
+def disk_errors_explained(target: Path) -> Iterator[None]:
+    """Turn what the system says when writing fails into errors that say what to do.
+
+    Raises:
+        InputError: a name that cannot be.
+        EnvironmentProblem: disk full, read-only or out of quota.
+    """
     try:
         yield
     except OSError as error:

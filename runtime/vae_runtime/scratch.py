@@ -53,10 +53,12 @@ def scratch_beside(target: Path) -> Iterator[Path]:
         finally:
             _delete(path, target)
     finally:
-        # Once more, for where an interruption came in the middle of the first time.
-        _delete(path, target)
-        if held is not None:
-            os.close(held.descriptor)
+        try:
+            # Once more, for where an interruption came in the middle of the first time.
+            _delete(path, target)
+        finally:
+            if held is not None:
+                os.close(held.descriptor)
 
 
 def set_aside(target: Path, scratch: Path) -> None:
