@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle  # noqa: TID251 - only for the name of the error that torch's safe loader raises
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,19 +12,21 @@ import torch
 from torch import Tensor
 
 from vae_export.errors import SourceError
+from vae_export.pickled_weights import load_pickled
 from vae_training.checkpoint import (
     STATE,
     Checkpoint,
     load_checkpoint,
     model_from_weights,
     newest_checkpoint,
-    tensors_from_bytes,
 )
 from vae_training.config import Config, ModelConfig
 from vae_training.model import VAE
 from vae_training.run_folder import RunFolder
+from vae_training.tensor_files import read_file, tensors_from_bytes
 
 _PICKLED = (".pth", ".pt", ".ckpt", ".bin")
+_SAFETENSORS = ".safetensors"
 # Wrappers of training code around a model, and of dictionaries around a state dict.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "vae.")
 _NESTED = ("state_dict", "model_state_dict", "model", "weights", "vae")
@@ -66,7 +66,7 @@ def load_source(path: Path, *, image_size: tuple[int, int] | None = None, fc_rel
         raise SourceError(
             f"{path}: no such file or folder; expected a run folder, a checkpoint or a .pth file"
         )
-    if path.is_file():
+    if not path.is_dir():
         weights = _clean_names(_read_weights(path))
         config = read_architecture(weights, str(path), image_size=image_size, fc_relu=fc_relu)
         return Source(_ready(model_from_weights(config, weights, str(path))), name=path.stem)
@@ -75,7 +75,7 @@ def load_source(path: Path, *, image_size: tuple[int, int] | None = None, fc_rel
             f"{path}: its settings are in the folder; --image-size and --fc-relu are for weights alone"
         )
     if (path / STATE).is_file():
-        return _from_checkpoint(load_checkpoint(path), RunFolder(path.absolute().parents[1]))
+        return _from_checkpoint(load_checkpoint(path), RunFolder(path.absolute().parent.parent))
     folder = RunFolder(path)
     if not folder.checkpoints.is_dir():
         raise SourceError(f"{path}: holds no checkpoints; expected a folder that vae-train wrote")
@@ -134,28 +134,14 @@ def _ready(model: VAE) -> VAE:
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return tensors_from_bytes(path.read_bytes(), str(path))
-    if path.suffix not in _PICKLED:
+    if path.suffix not in (*_PICKLED, _SAFETENSORS):
         raise SourceError(
-            f"{path}: weights in a file of unknown kind; expected {', '.join((*_PICKLED, '.safetensors'))}"
+            f"{path}: weights in a file of unknown kind; expected {', '.join((*_PICKLED, _SAFETENSORS))}"
         )
-    try:
-        # Never with weights_only=False, whatever this fails with: that would run code from the file.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on old formats: what matters comes as an error
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise SourceError(
-            f"{path}: refused: not a PyTorch weights file, or one that holds more than tensors, and loading "
-            "that would run code from the file. "
-            "Save the weights alone: torch.save(model.state_dict(), path)"
-        ) from error
-    except (RuntimeError, ValueError, EOFError, KeyError, OSError, AttributeError, TypeError) as error:
-        raise SourceError(
-            f"{path}: not a PyTorch weights file, or cut short ({_first_line(error)})"
-        ) from error
-    return _state_dict(loaded, path)
+    data = read_file(path)
+    if path.suffix == _SAFETENSORS:
+        return _as_float32(tensors_from_bytes(data, str(path)), path)
+    return _state_dict(load_pickled(data, str(path)), path)
 
 
 def _state_dict(loaded: object, path: Path, depth: int = 0) -> dict[str, Tensor]:
@@ -164,12 +150,30 @@ def _state_dict(loaded: object, path: Path, depth: int = 0) -> dict[str, Tensor]
         for key in _NESTED:
             if isinstance(loaded.get(key), Mapping) and depth < _DEEPEST:
                 return _state_dict(loaded[key], path, depth + 1)
-        tensors = {str(name): value.float() for name, value in loaded.items() if isinstance(value, Tensor)}
+        tensors = {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
         if tensors:
-            return tensors
+            return _as_float32(tensors, path)
     raise SourceError(
         f"{path}: holds {type(loaded).__name__} without tensors; expected a state dict of the VAE"
     )
+
+
+def _as_float32(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Take tensors to float32, once it is sure that each is stored as large as it says that it is.
+
+    Raises:
+        SourceError: views that repeat what is stored (a file of two kilobytes can tell of terabytes), and kinds
+            of tensors that are no weights.
+    """
+    for name, tensor in tensors.items():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
+            raise SourceError(f"{path}: {name} is a {kind} tensor of a kind that no weights have")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise SourceError(
+                f"{path}: {name} has {tensor.numel()} elements, more than are stored; expected weights, not a view"
+            )
+    return {name: tensor.float() for name, tensor in tensors.items()}
 
 
 def _clean_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -178,7 +182,3 @@ def _clean_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     while prefix := next((p for p in _PREFIXES if names and all(n.startswith(p) for n in names)), None):
         names = [name.removeprefix(prefix) for name in names]
     return dict(zip(names, weights.values(), strict=True))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -5,8 +5,8 @@
         training.safetensors   the optimizer's moments, the random state, the losses of the epoch under way
         state.json             format version, settings, position, and the SHA-256 sums of all three
 
-A checkpoint is written beside its place and renamed into it, and the one before it is deleted only then.
-Nothing is ever unpickled.
+A checkpoint is written beside its place and renamed into it, and the one before the last is deleted only
+then. Nothing is ever unpickled, and nothing believed that the sums do not cover.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
-from vae_runtime.atomic import atomic_folder
+from vae_runtime._version import __version__
+from vae_runtime.atomic import atomic_folder, remove_folder
 from vae_training.config import Config, ModelConfig
-from vae_training.errors import CheckpointError, DivergedError
+from vae_training.errors import CheckpointError, ConfigError, DivergedError
 from vae_training.model import VAE
+from vae_training.strict_json import parse_json
+from vae_training.tensor_files import not_finite, read_file, tensors_from_bytes, tensors_to_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +38,9 @@ WEIGHTS = "model.safetensors"
 TRAINING = "training.safetensors"
 STATE = "state.json"
 
-_KEPT = 2  # the newest, and one more in case the newest turns out to be damaged
+_NAME = re.compile(r"step-(\d{8,18})")
+_LARGEST_STATE = 1 << 20  # bytes; ours are about 1,500
+_MOST_STEPS = 1 << 53
 
 
 @dataclass(frozen=True)
@@ -80,14 +83,12 @@ def save_checkpoint(
         DivergedError: a weight is NaN or infinite: the last good state is not to be replaced by it.
         EnvironmentProblem: the disk is full or read-only.
     """
-    refuse_diverged(weights)
+    refuse_diverged(weights, training)
     target = folder / f"step-{position.total_steps:08d}"
-    files = {
-        WEIGHTS: safetensors.torch.save(_contiguous(weights)),
-        TRAINING: safetensors.torch.save(_contiguous(training)),
-    }
+    files = {WEIGHTS: tensors_to_bytes(weights), TRAINING: tensors_to_bytes(training)}
     state: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
+        "written_by": f"vae-edge {__version__}",
         "config": config.to_dict(),
         "position": asdict(position),
         "data_fingerprint": data_fingerprint,
@@ -97,22 +98,29 @@ def save_checkpoint(
     with atomic_folder(target, overwrite=True) as beside:
         for name, data in files.items():
             (beside / name).write_bytes(data)
-        (beside / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
-    for old in list_checkpoints(folder)[:-_KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+        (beside / STATE).write_text(json.dumps(state, indent=2, allow_nan=False), encoding="utf-8")
+    # One more is kept, in case this one turns out to be damaged. Those ahead of it are left alone: they were
+    # passed over as damaged, and whether they are is nothing to decide here.
+    for old in [path for path in list_checkpoints(folder) if _step(path) < position.total_steps][:-1]:
+        remove_folder(old)
     return target
 
 
-def refuse_diverged(weights: Mapping[str, Tensor]) -> None:
-    """Raise `DivergedError` where a weight is NaN or infinite."""
-    broken = _not_finite(weights)
+def refuse_diverged(weights: Mapping[str, Tensor], training: Mapping[str, Tensor] | None = None) -> None:
+    """Raise `DivergedError` where a weight, or a moment of the optimizer, is NaN or infinite."""
+    broken = not_finite({**weights, **(training or {})})
     if broken:
         raise DivergedError(f"not saved: {broken} hold NaN or infinite values. Try a lower --learning-rate")
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+    found = [path for path in folder.glob("step-*") if _NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, key=_step)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint:
@@ -137,25 +145,27 @@ def newest_checkpoint(folder: Path) -> Checkpoint:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read one checkpoint and check it against its sums.
+    """Read one checkpoint, and check it against its sums and the weights against its settings.
 
     Raises:
-        CheckpointError: missing, damaged, or of a newer format.
+        CheckpointError: missing, damaged, of a newer format, or with something in it of the wrong type.
+        EnvironmentProblem: not enough memory.
     """
-    state = _read_state(path / STATE)
+    state, source = _read_state(path / STATE), str(path / STATE)
     tensors = {name: _read_tensors(path / name, state["sha256"].get(name)) for name in (WEIGHTS, TRAINING)}
     try:
-        config = Config.from_dict(state["config"], str(path / STATE))
-        return Checkpoint(
-            path=path,
-            config=config,
-            position=Position(**state["position"]),
-            data_fingerprint=state["data_fingerprint"],
-            weights=tensors[WEIGHTS],
-            training=tensors[TRAINING],
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path / STATE}: not the state of a checkpoint ({error})") from error
+        config = Config.from_dict(_get(state, "config", dict, source))
+    except ConfigError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+    require_fit(config.model, tensors[WEIGHTS], str(path / WEIGHTS))
+    return Checkpoint(
+        path=path,
+        config=config,
+        position=_position(_get(state, "position", dict, source), source),
+        data_fingerprint=_get(state, "data_fingerprint", str, source),
+        weights=tensors[WEIGHTS],
+        training=tensors[TRAINING],
+    )
 
 
 def model_from_weights(config: ModelConfig, weights: Mapping[str, Tensor], source: str) -> VAE:
@@ -164,39 +174,56 @@ def model_from_weights(config: ModelConfig, weights: Mapping[str, Tensor], sourc
     Raises:
         CheckpointError: weights are missing, too many, of other shapes, or not finite.
     """
+    require_fit(config, weights, source)
     model = VAE(config)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    if expected != found:
-        raise CheckpointError(f"{source}: weights do not fit the model: {_mismatch(expected, found)}")
-    broken = _not_finite(weights)
-    if broken:
-        raise CheckpointError(f"{source}: {broken} hold NaN or infinite values")
     model.load_state_dict(dict(weights))
     return model
 
 
-def _not_finite(tensors: Mapping[str, Tensor]) -> str:
-    """Return the names of the first five tensors with a NaN or infinity in them."""
-    return ", ".join([name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()][:5])
+def require_fit(config: ModelConfig, weights: Mapping[str, Tensor], source: str) -> None:
+    """Check weights against the model that the settings describe, before any memory is taken for it.
 
-
-def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    Raises:
+        CheckpointError: weights are missing, too many, of other shapes, or not finite.
+    """
+    try:
+        with torch.device("meta"):
+            model = VAE(config)
+    except RuntimeError as error:  # sizes beyond what any tensor can have
+        raise CheckpointError(f"{source}: {config} is no model ({str(error).splitlines()[0]})") from error
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if expected != found:
+        raise CheckpointError(f"{source}: weights do not fit the model: {_mismatch(expected, found)}")
+    odd = [name for name, tensor in weights.items() if not tensor.is_floating_point()]
+    if odd:
+        raise CheckpointError(f"{source}: {', '.join(odd[:5])} are not of floating point")
+    broken = not_finite(weights)
+    if broken:
+        raise CheckpointError(f"{source}: {broken} hold NaN or infinite values")
 
 
 def _read_state(path: Path) -> dict[str, Any]:
+    data = read_file(path, _LARGEST_STATE)
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        state = parse_json(data)
+    except ValueError as error:
         raise CheckpointError(f"{path}: not a checkpoint, or cut short ({error})") from error
-    if not isinstance(state, dict) or not isinstance(state.get("sha256"), dict):
+    if not isinstance(state, dict):
         raise CheckpointError(f"{path}: not the state of a checkpoint")
-    if state.get("format_version") != FORMAT_VERSION:
+    version = state.get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:
+        writer = str(state.get("written_by", "nobody knows what"))[:40]
         raise CheckpointError(
-            f"{path}: format version {state.get('format_version')!r}; this vae-edge reads {FORMAT_VERSION}"
+            f"{path}: format version {version!r:.40}, written by {writer}; this is vae-edge {__version__}, "
+            f"which reads version {FORMAT_VERSION}"
         )
-    if state["sha256"].get(STATE, _sum_of_state(state)) != _sum_of_state(state):
+    sums = _get(state, "sha256", dict, str(path))
+    try:
+        own_sum = _sum_of_state(state)
+    except RecursionError as error:  # writing nests deeper than reading
+        raise CheckpointError(f"{path}: not the state of a checkpoint (nested too deeply)") from error
+    if sums.get(STATE) != own_sum:
         raise CheckpointError(f"{path}: SHA-256 differs from the one it holds of itself: damaged")
     return state
 
@@ -207,26 +234,30 @@ def _sum_of_state(state: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps({**state, "sha256": sums}, sort_keys=True).encode()).hexdigest()
 
 
-def _read_tensors(path: Path, expected_sum: str | None) -> dict[str, Tensor]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+def _read_tensors(path: Path, expected_sum: object) -> dict[str, Tensor]:
+    data = read_file(path)
     if hashlib.sha256(data).hexdigest() != expected_sum:
         raise CheckpointError(f"{path}: SHA-256 differs from the one in {STATE}: damaged or cut short")
     return tensors_from_bytes(data, str(path))
 
 
-def tensors_from_bytes(data: bytes, source: str) -> dict[str, Tensor]:
-    """Read a safetensors file's bytes.
+def _position(record: Mapping[str, Any], source: str) -> Position:
+    numbers = {f.name: _get(record, f.name, int, f"{source}: position") for f in fields(Position)}
+    if set(record) != set(numbers) or not all(0 <= number < _MOST_STEPS for number in numbers.values()):
+        raise CheckpointError(
+            f"{source}: position is {str(dict(record))[:120]}; expected {', '.join(numbers)}, each at least 0"
+        )
+    return Position(**numbers)
 
-    Raises:
-        CheckpointError: not safetensors.
-    """
-    try:
-        return safetensors.torch.load(data)
-    except (safetensors.SafetensorError, KeyError) as error:
-        raise CheckpointError(f"{source}: not a safetensors file ({error})") from error
+
+_KINDS = {str: "text", int: "a whole number", dict: "an object"}
+
+
+def _get(record: Mapping[str, Any], key: str, kind: type, source: str) -> Any:
+    value = record.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise CheckpointError(f"{source}: {key} is {str(value)[:60]!r}; expected {_KINDS[kind]}")
+    return value
 
 
 def _mismatch(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:

@@ -123,12 +123,19 @@ def _default(section: type, name: str) -> str:
     type=click.Path(path_type=Path),
     help="Go on with the run in this folder; --epochs lengthens it.",
 )
+@click.option(
+    "--save-every",
+    type=click.IntRange(1),
+    metavar="STEPS",
+    help="Save inside of epochs too, every so many steps. [default: every ten minutes]",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.version_option(__version__, prog_name="vae-train")
 def vae_train(
     config_file: Path | None,
     output: Path | None,
     resume: Path | None,
+    save_every: int | None,
     *,
     quiet: bool,
     **given: Any,
@@ -148,41 +155,53 @@ def vae_train(
     options = {name: value for name, value in given.items() if value is not None}
     if resume is not None:
         _refuse_with_resume(options, config_file, output)
-        _resume(resume, options, quiet=quiet)
+        _resume(resume, options, save_every, quiet=quiet)
     else:
         config = _override(Config.from_toml(config_file) if config_file else Config(), options)
-        _start(config, output, quiet=quiet)
+        _start(config, output, save_every, quiet=quiet)
 
 
-def _start(config: Config, output: Path | None, *, quiet: bool) -> None:
+def _start(config: Config, output: Path | None, save_every: int | None, *, quiet: bool) -> None:
     from vae_training.loop import Trainer, fit_model_to_images
     from vae_training.run_folder import RunFolder, next_free_folder
 
     images = _load(config, quiet=quiet)
     config = fit_model_to_images(config, images)
     folder = RunFolder(output or next_free_folder(_RUNS, images.name))
+    folder.refuse_in_use()
     folder.refuse_used()
-    trainer = Trainer(config, images, folder, _observer(quiet=quiet))
-    folder.write_config(config)
-    trainer.run()
+    trainer = Trainer(config, images, folder, _observer(quiet=quiet), save_every=save_every)
+    with folder.locked():
+        folder.refuse_used()  # now that nobody else can begin in it
+        folder.write_config(config)
+        trainer.run()
     _point_out(folder.path, quiet=quiet)
 
 
-def _resume(path: Path, options: dict[str, Any], *, quiet: bool) -> None:
+def _resume(path: Path, options: dict[str, Any], save_every: int | None, *, quiet: bool) -> None:
     from vae_training.checkpoint import newest_checkpoint
-    from vae_training.loop import Trainer
+    from vae_training.loop import Trainer, fit_model_to_images
     from vae_training.run_folder import RunFolder
 
     folder = RunFolder(path)
-    checkpoint = newest_checkpoint(folder.checkpoints)
-    config = _override(checkpoint.config, options)
-    if checkpoint.position.epoch >= config.training.epochs:
-        done = checkpoint.position.epoch
-        raise click.UsageError(f"{path} is complete: {done} epochs are done. Give more with --epochs")
-    trainer = Trainer(config, _load(config, quiet=quiet), folder, _observer(quiet=quiet))
-    trainer.resume(checkpoint)
-    folder.write_config(config)
-    trainer.run()
+    folder.require_run()
+    with folder.locked():
+        folder.tidy()
+        checkpoint = None if folder.is_unbegun() else newest_checkpoint(folder.checkpoints)
+        config = _override(checkpoint.config if checkpoint else Config.from_toml(folder.config), options)
+        if checkpoint and checkpoint.position.epoch >= config.training.epochs:
+            done = checkpoint.position.epoch
+            raise click.UsageError(f"{path} is complete: {done} epochs are done. Give more with --epochs")
+        images = _load(config, quiet=quiet)
+        if checkpoint is None:
+            if not quiet:
+                click.echo(f"{path} was stopped before its first checkpoint: it begins anew", err=True)
+            config = fit_model_to_images(config, images)
+        trainer = Trainer(config, images, folder, _observer(quiet=quiet), save_every=save_every)
+        if checkpoint:
+            trainer.resume(checkpoint)
+        folder.write_config(config)
+        trainer.run()
     _point_out(folder.path, quiet=quiet)
 
 

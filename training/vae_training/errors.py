@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vae_runtime.errors import InputError, NonFiniteError, VaeError
+from vae_runtime.errors import EnvironmentProblem, InputError, NonFiniteError, VaeError
 
 
 class TrainingError(VaeError):
@@ -31,3 +31,9 @@ class DivergedError(TrainingError, NonFiniteError):
     """The loss became NaN or infinite."""
 
     exit_code = 5
+
+
+class FolderInUseError(TrainingError, EnvironmentProblem):
+    """Another process is training in the folder."""
+
+    exit_code = 4

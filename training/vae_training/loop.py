@@ -34,6 +34,7 @@ from vae_training.schedule import learning_rate
 from vae_training.sheets import write_reconstruction_sheet, write_sample_sheet
 
 _VALIDATION_BATCH = 512
+_SAVE_AFTER = 600.0  # seconds: what a run whose epochs are long loses at most
 _RANDOM = "random.noise"
 _LOSSES = "losses"
 _PARTS = ("loss", "reconstruction", "kl")
@@ -43,7 +44,13 @@ class Trainer:
     """One run: builds everything from the settings, and trains until the last epoch or a signal."""
 
     def __init__(
-        self, config: Config, images: ImageSet, folder: RunFolder, observer: Observer | None = None
+        self,
+        config: Config,
+        images: ImageSet,
+        folder: RunFolder,
+        observer: Observer | None = None,
+        *,
+        save_every: int | None = None,
     ) -> None:
         """Prepare a new run; `resume` then sets it to where an earlier one stopped.
 
@@ -52,10 +59,14 @@ class Trainer:
             images: the whole data set; a part is held out for validation.
             folder: where the run is written; it holds the settings already.
             observer: hears of the progress.
+            save_every: steps between two checkpoints, besides the one at the end of every epoch; where None,
+                one is written inside an epoch once ten minutes have gone by since the last.
         """
         self.config = config
         self.folder = folder
         self.observer = observer or Observer()
+        self.save_every = save_every
+        self.saved_at = time.monotonic()
         self.device = choose_device(config.training.device)
         self.fingerprint = images.fingerprint()
         training, held_out = split(images, config.data.validation, config.training.seed)
@@ -91,19 +102,35 @@ class Trainer:
                 "expected the same data set"
             )
         source = str(checkpoint.path)
+        self._require_possible(checkpoint.position, source)
+        random, losses = checkpoint.training.get(_RANDOM), checkpoint.training.get(_LOSSES)
+        if random is None or losses is None:
+            raise CheckpointError(f"{source}: holds no random state; it cannot be resumed")
+        expected = self.noise.get_state()
+        if random.dtype != expected.dtype or random.shape != expected.shape:
+            raise CheckpointError(f"{source}: was written on another kind of device; resume it on that kind")
+        if losses.dtype != torch.float32 or losses.shape != (checkpoint.position.step, len(_PARTS)):
+            raise CheckpointError(
+                f"{source}: does not hold the losses of its {checkpoint.position.step} steps"
+            )
         self.model.load_state_dict(
             model_from_weights(self.config.model, checkpoint.weights, source).state_dict()
         )
         if checkpoint.position.total_steps:
             optimizer_from_tensors(self.optimizer, self.model, checkpoint.training, source)
-        random, losses = checkpoint.training.get(_RANDOM), checkpoint.training.get(_LOSSES)
-        if random is None or losses is None:
-            raise CheckpointError(f"{source}: holds no random state; it cannot be resumed")
-        if random.device.type != "cpu" or random.numel() != self.noise.get_state().numel():
-            raise CheckpointError(f"{source}: was written on another kind of device; resume it on that kind")
-        self.noise.set_state(random)
+        try:
+            self.noise.set_state(random)
+        except RuntimeError as error:
+            raise CheckpointError(f"{source}: its random state is none ({error})") from error
         self.position = checkpoint.position
         self.losses[: len(losses)] = losses.to(self.device)
+
+    def _require_possible(self, position: Position, source: str) -> None:
+        steps = len(self.batches)
+        if position.step > steps or position.total_steps != position.epoch * steps + position.step:
+            raise CheckpointError(
+                f"{source}: {position} is not possible with {steps} steps an epoch; it cannot be resumed"
+            )
 
     def run(self) -> list[dict[str, Any]]:
         """Train to the last epoch.
@@ -140,6 +167,8 @@ class Trainer:
                 )
             if signals.received:
                 self._stop(signals)
+            if self._saving_is_due():
+                self._save_step()
         means = self._mean_losses(len(self.batches))
         seconds = time.monotonic() - started
         self.position = Position(epoch + 1, 0, self.position.total_steps)
@@ -239,9 +268,22 @@ class Trainer:
             },
         )
 
-    def _stop(self, signals: SignalWatch) -> None:
+        self.saved_at = time.monotonic()
+
+    def _saving_is_due(self) -> bool:
+        """Tell whether to save inside the epoch; asked at every step. After its last one it is saved anyway."""
+        if self.position.step == len(self.batches):
+            return False
+        if self.save_every is not None:
+            return self.position.total_steps % self.save_every == 0
+        return time.monotonic() - self.saved_at >= _SAVE_AFTER
+
+    def _save_step(self) -> None:
         self._mean_losses(self.position.step)  # a state that has diverged is not worth saving
         self._save()
+
+    def _stop(self, signals: SignalWatch) -> None:
+        self._save_step()
         name = signals.received.name if signals.received else "a signal"
         raise Interrupted(
             f"stopped by {name} after step {self.position.total_steps}, which is saved. "

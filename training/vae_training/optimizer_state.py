@@ -29,14 +29,15 @@ def optimizer_from_tensors(
     """Put the state back.
 
     Raises:
-        CheckpointError: a parameter's state is missing or of another shape.
+        CheckpointError: a parameter's state is missing, of another shape or type, or not finite.
     """
     state: dict[int, dict[str, Tensor]] = {}
     for index, (name, parameter) in enumerate(model.named_parameters()):
         state[index] = {}
         for slot in _SLOTS:
             tensor = tensors.get(f"{_PREFIX}{name}.{slot}")
-            if tensor is None or (slot != "step" and tensor.shape != parameter.shape):
+            shape = () if slot == "step" else parameter.shape
+            if tensor is None or tensor.shape != shape or not _is_usable(tensor):
                 raise CheckpointError(
                     f"{source}: no fitting optimizer state {slot!r} for {name}; it cannot be resumed"
                 )
@@ -45,3 +46,8 @@ def optimizer_from_tensors(
             state[index][slot] = tensor if slot == "step" else torch.empty_like(parameter).copy_(tensor)
     # Through load_state_dict, which takes each tensor to where its parameter is.
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _is_usable(tensor: Tensor) -> bool:
+    """Tell whether it is of the type that Adam keeps, and finite."""
+    return tensor.dtype == torch.float32 and bool(torch.isfinite(tensor).all())

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import logging
+import os
+import platform
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vae_runtime.atomic import atomic_file
+from vae_runtime.atomic import atomic_file, disk_errors_explained, folder_made
+from vae_runtime.locks import taken
+from vae_runtime.scratch import sweep
+from vae_training.checkpoint import list_checkpoints
 from vae_training.config import Config
-from vae_training.errors import ConfigError
+from vae_training.errors import CheckpointError, ConfigError, FolderInUseError
+from vae_training.strict_json import parse_json
+from vae_training.tensor_files import read_file
+
+_log = logging.getLogger(__name__)
 
 CONFIG = "config.toml"
+LOCK = ".lock"
+
+_HIDDEN = ".tmp-"  # what a process that was killed while it wrote leaves behind
+_LARGEST_METRICS = 256 << 20  # bytes; a row has about 400
+_LARGEST_LOCK = 300  # bytes
 
 
 @dataclass(frozen=True)
@@ -52,6 +68,18 @@ class RunFolder:
         """Held-out images, each left of its reconstruction, after the last epoch."""
         return self.path / "reconstructions.png"
 
+    @property
+    def lock(self) -> Path:
+        """Locked by the process that trains here, and says which it is; gone when it ends."""
+        return self.path / LOCK
+
+    def refuse_in_use(self) -> None:
+        """Raise `FolderInUseError` where another process trains in the folder at this moment."""
+        if self.lock.exists():
+            with disk_errors_explained(self.path), taken(self.lock) as held:
+                if held is None:
+                    raise self._in_use()
+
     def refuse_used(self) -> None:
         """Raise `ConfigError` where there is something in the folder already."""
         if self.path.exists() and (not self.path.is_dir() or self._holds_more_than_settings()):
@@ -61,8 +89,61 @@ class RunFolder:
             )
 
     def _holds_more_than_settings(self) -> bool:
-        """Tell whether a run has got as far as its first checkpoint here; one that has not can be begun anew."""
-        return any(path.name != CONFIG for path in self.path.iterdir())
+        """Tell whether a run has got as far as its first epoch here; one that has not can be begun anew."""
+        return any(
+            path.name not in (CONFIG, LOCK) and not path.name.startswith(_HIDDEN)
+            for path in self.path.iterdir()
+        )
+
+    def require_run(self) -> None:
+        """Raise `CheckpointError` where there is nothing in the folder to go on with."""
+        if not self.config.is_file() and not self.checkpoints.is_dir():
+            raise CheckpointError(
+                f"{self.path}: no checkpoint; expected a folder that vae-train wrote, with checkpoints/step-* in it"
+            )
+
+    def is_unbegun(self) -> bool:
+        """Tell whether a run was stopped here before its first checkpoint, so that all there is are settings."""
+        return self.config.is_file() and not list_checkpoints(self.checkpoints)
+
+    def tidy(self) -> None:
+        """Delete what killed processes left half written, and put back what they had moved aside."""
+        for folder in (self.path, self.checkpoints, self.sheet(0).parent):
+            sweep(folder)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training in this folder while the block runs; it is made where missing.
+
+        The lock goes with the process, whatever ends it: there are no stale locks.
+
+        Raises:
+            FolderInUseError: another process has it; the message says which.
+            EnvironmentProblem: the folder cannot be written to.
+        """
+        with contextlib.ExitStack() as stack:
+            with disk_errors_explained(self.path):
+                stack.enter_context(folder_made(self.path))
+                held = stack.enter_context(taken(self.lock))
+                if held is None:
+                    raise self._in_use()
+                os.ftruncate(held.descriptor, 0)
+                os.write(held.descriptor, f"{os.getpid()} {platform.node()}\n".encode())
+            if not held.certain:
+                _log.warning(
+                    "%s: the file system knows no locks; do not train here with two processes", self.path
+                )
+            yield
+
+    def _in_use(self) -> FolderInUseError:
+        try:
+            number, host = read_file(self.lock, _LARGEST_LOCK).decode().split(maxsplit=1)
+            who = f"process {int(number)} on {host.strip()}"
+        except (CheckpointError, ValueError):  # it has just begun, or just ended
+            who = "another process"
+        return FolderInUseError(
+            f"{self.path}: {who} is training in it; wait for its end, or give another folder with -o"
+        )
 
     def write_config(self, config: Config) -> None:
         """Write the settings."""
@@ -70,20 +151,42 @@ class RunFolder:
             beside.write_text(config.to_toml(), encoding="utf-8")
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Return the metrics of the epochs so far; a line cut short by a crash ends the list."""
+        """Return the metrics of the epochs so far; a line that is damaged ends the list, with a warning.
+
+        Raises:
+            CheckpointError: there are some, but they cannot be read.
+        """
         rows: list[dict[str, Any]] = []
-        if self.metrics.exists():
-            for line in self.metrics.read_text(encoding="utf-8").splitlines():
-                try:
-                    rows.append(json.loads(line))
-                except ValueError:
-                    break
+        if not os.path.lexists(self.metrics):
+            return rows
+        for number, line in enumerate(read_file(self.metrics, _LARGEST_METRICS).splitlines(), start=1):
+            try:
+                rows.append(_row(line, rows))
+            except ValueError as error:
+                _log.warning("%s: line %d is damaged (%s); it ends there", self.metrics, number, error)
+                break
         return rows
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the metrics anew: after a resume no epoch stands twice."""
         with atomic_file(self.metrics) as beside:
             beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def _row(line: bytes, before: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Read one line: numbers by name, the same names in every line, and the epochs one after another.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    row = parse_json(line)
+    if not isinstance(row, dict) or not all(type(value) in (int, float) for value in row.values()):
+        raise ValueError("expected numbers by name")
+    if row.get("epoch") != len(before) + 1:
+        raise ValueError(f"expected epoch {len(before) + 1}")
+    if not {"loss", "reconstruction", "kl"} <= row.keys() or (before and row.keys() != before[0].keys()):
+        raise ValueError("a loss is missing")
+    return row
 
 
 def next_free_folder(parent: Path, name: str) -> Path:
