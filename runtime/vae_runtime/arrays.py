@@ -223,7 +223,8 @@ def _open(path: Path) -> io.BufferedReader:
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: cannot be read ({one_line(error)})") from error
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise InputError(f"{path}: cannot be read ({reason})") from error
     try:
         _require_regular_file(path, os.fstat(file.fileno()).st_mode)
     except InputError:

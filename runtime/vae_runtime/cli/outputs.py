@@ -9,12 +9,11 @@ faces/             a folder of PNGs (also any name without a suffix)
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 import numpy as np
@@ -80,16 +79,14 @@ class Output:
         """Write arrays by name; .npy and stdout take the first of them."""
         first = next(iter(arrays.values()))
         if self.kind == _STDOUT:
-            buffer = io.BytesIO()  # numpy would ask the pipe for its position
-            np.save(buffer, first, allow_pickle=False)
-            sys.stdout.buffer.write(buffer.getbuffer())
+            np.save(_Piecewise(sys.stdout.buffer), first, allow_pickle=False)
             sys.stdout.buffer.flush()
             return
         with atomic_file(self.path, overwrite=self.overwrite) as beside, beside.open("wb") as file:
             if self.kind == ".npz":
                 np.savez_compressed(file, **dict[str, Any](arrays))
             else:
-                np.save(file, first, allow_pickle=False)
+                np.save(_Piecewise(file), first, allow_pickle=False)
 
     def announce(self, what: str) -> None:
         """Say on stderr what was written where; nothing where the array itself goes to stdout."""
@@ -101,6 +98,16 @@ class Output:
         with atomic_folder(self.path, overwrite=self.overwrite, ours=_holds_numbered_pngs) as beside:
             for index, picture in enumerate(pictures):
                 save_png(beside / f"{index:0{digits}d}.png", enlarge(picture, layout.scale))
+
+
+class _Piecewise:
+    """A file that can only be written to.
+
+    Into a real one numpy writes by C's own means, which do not say why they failed, and ask a pipe for its position.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.write = file.write
 
 
 def _holds_numbered_pngs(folder: Path) -> bool:

@@ -1,0 +1,237 @@
+"""Picture files that are wrong, one by one and in folders, and the rules by which odd ones are read."""
+
+from __future__ import annotations
+
+import io
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+from png_bytes import black, chunk, png
+from programs import Ended
+
+Refuses = Callable[..., str]
+
+FILE = "vae-run encode BAD --model BUNDLE -o out.npy --overwrite"
+OTHERS = (
+    "vae-run reconstruct BAD --model BUNDLE -o out.png --overwrite",
+    "vae-run interpolate BAD 2 --model BUNDLE -o out.png --overwrite",
+)
+TRAIN = "vae-train --data folder --image-size 8x12 -o run"
+EXPORT = "vae-export weights.safetensors --image-size 8x12 --data folder -o bundle"
+
+GRAY = (np.arange(96, dtype=np.uint8) * 2).reshape(8, 12)
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8)
+
+
+def saved(pixels: npt.NDArray[Any] | Image.Image, kind: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+UNREADABLE = "not a picture that can be read"
+WHOLE = saved(NOISE, "PNG")
+
+FILES: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", UNREADABLE),
+    "text": (b"not a picture\n", UNREADABLE),
+    "an array": (b"\x93NUMPY\x01\x00" + bytes(100), UNREADABLE),
+    "a PNG cut short": (WHOLE[: len(WHOLE) // 2], UNREADABLE),
+    "a JPEG cut short": (saved(NOISE, "JPEG")[:-200], UNREADABLE),
+    "a GIF cut short": (saved(NOISE, "GIF")[:-400], UNREADABLE),
+    "a TIFF cut short": (saved(NOISE, "TIFF")[:-400], UNREADABLE),
+    "a WebP cut short": (saved(NOISE, "WEBP")[:-100], UNREADABLE),
+    "a changed byte": (WHOLE.replace(WHOLE[60:64], b"\xff\xff\xff\xff"), UNREADABLE),
+    "a PostScript file": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", UNREADABLE),
+    "a PDF": (b"%PDF-1.7\n" + bytes(100), UNREADABLE),
+    "an SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', UNREADABLE),
+    "a picture of no kind on the list": (saved(GRAY, "PCX"), UNREADABLE),
+    "no pixels": (png(0, 8), UNREADABLE),
+    "100 million pixels": (png(10_000, 10_000), "10000x10000 pixels; expected at most 89478485 in all"),
+    "400 million pixels": (png(20_000, 20_000), UNREADABLE),
+    "4 billion a side": (png(0xFFFFFFFF, 0xFFFFFFFF), UNREADABLE),
+    "fewer rows than it claims": (png(9000, 9000, bytes(1000)), UNREADABLE),
+    "a text of 64 MB": (black(chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(1 << 26)))), UNREADABLE),
+    "a text of 64 MB in UTF-8": (black(chunk(b"iTXt", b"k\0\1\0\0\0" + zlib.compress(bytes(1 << 26)))), UNREADABLE),
+    "a colour profile of 64 MB": (black(chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(1 << 26)))), UNREADABLE),
+    "a broken EXIF": (black(chunk(b"eXIf", b"garbage")), UNREADABLE),
+    "an EXIF that points outside": (black(chunk(b"eXIf", b"MM\0*\xff\xff")), UNREADABLE),
+    "32-bit whole numbers": (saved(Image.new("I", (12, 8)), "TIFF"), "I-mode pixels (32 bits each); expected 8 or 16"),
+    "32-bit fractions": (saved(Image.new("F", (12, 8)), "TIFF"), "F-mode pixels (32 bits each); expected 8 or 16"),
+    "Lab colours": (saved(Image.new("LAB", (12, 8)), "TIFF"), UNREADABLE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "words"), FILES.values(), ids=FILES)
+def test_a_bad_picture_is_refused_by_name(refuses: Refuses, data: bytes, words: str) -> None:
+    Path("bad.png").write_bytes(data)
+    refuses(FILE, "bad.png", 3, "bad.png: ", words)
+
+
+@pytest.mark.parametrize("name", ["a PNG cut short", "100 million pixels", "an EXIF that points outside"])
+@pytest.mark.parametrize("line", [*OTHERS, TRAIN, EXPORT], ids=lambda line: " ".join(line.split()[:2]))
+def test_a_bad_picture_is_refused_by_every_command(refuses: Refuses, line: str, name: str) -> None:
+    data, words = FILES[name]
+    folder_of({"a.png": saved(GRAY, "PNG"), "bad.png": data, "c.png": saved(GRAY, "PNG")})
+    refuses(line, "folder/bad.png", 3, "folder/bad.png: ", words)
+
+
+def folder_of(files: dict[str, bytes]) -> None:
+    Path("folder").mkdir()
+    for name, data in files.items():
+        Path("folder", name).write_bytes(data)
+
+
+FOLDERS: dict[str, tuple[Callable[[], object], str]] = {
+    "no files": (lambda: None, "folder holds no pictures (looked for .png, .jpg"),
+    "no pictures": (lambda: Path("folder/notes.txt").touch(), "folder holds no pictures (looked for .png"),
+    "empty folders": (lambda: Path("folder/a/b.png").mkdir(parents=True), "folder holds no pictures"),
+    "a link to nowhere": (
+        lambda: Path("folder/a.png").symlink_to("gone.png"),
+        "a.png: expected a picture file; th",
+    ),
+    "a link to itself": (
+        lambda: Path("folder/a.png").symlink_to("a.png"),
+        "a.png: expected a picture file; there",
+    ),
+    "a pipe": (lambda: os.mkfifo("folder/a.png"), "folder/a.png: expected a picture file; not a file"),
+    "links to itself alone": (lambda: Path("folder/a").symlink_to("../folder"), "folder holds no pictures"),
+}
+
+
+@pytest.mark.parametrize("line", [FILE, TRAIN], ids=lambda line: " ".join(line.split()[:2]))
+@pytest.mark.parametrize(("make", "words"), FOLDERS.values(), ids=FOLDERS)
+def test_a_folder_without_a_good_picture_is_refused(
+    refuses: Refuses, line: str, make: Callable[[], object], words: str
+) -> None:
+    Path("folder").mkdir()
+    make()
+    refuses(line, "folder", 3, words)
+
+
+def test_a_folder_that_holds_itself_is_searched_once(run: Callable[..., Ended]) -> None:
+    folder_of({"a.png": saved(GRAY, "PNG")})
+    Path("folder/again").symlink_to("../folder")
+    assert run(FILE, "folder").code == 0
+    assert len(np.load("out.npy")) == 1
+
+
+def test_a_folder_is_read_in_the_order_of_its_names_bytes(run: Callable[..., Ended]) -> None:
+    names = [
+        b"B.png",
+        b"Z.png",
+        b"a.png",
+        b"a/b.png",
+        "\N{LATIN SMALL LETTER E WITH ACUTE}.png".encode(),
+        b"\xff.png",
+    ]
+    levels = {}
+    for index, name in sorted(enumerate(names), key=lambda pair: -pair[0]):  # written in another order
+        path = Path(os.fsdecode(b"folder/" + name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        levels[name] = np.full((8, 12), index * 40, np.uint8)
+        path.write_bytes(saved(levels[name], "PNG"))
+    assert run(FILE, "folder").code == 0
+    in_order = np.load("out.npy")
+    np.save("images.npy", np.stack([levels[name] for name in names]))
+    assert run(FILE, "images.npy").code == 0
+    np.testing.assert_array_equal(in_order, np.load("out.npy"))
+
+
+def test_bad_pictures_are_left_out_and_listed_on_demand(run: Callable[..., Ended]) -> None:
+    folder_of({"bad-2.png": b"text", "good.png": saved(GRAY, "PNG")})
+    Path("folder/bad\n1.png").write_bytes(FILES["an EXIF that points outside"][0])
+    ended = run(f"{TRAIN} --skip-bad")
+    assert (ended.code, ended.out) == (3, b"")
+    first, second, count, last = ended.err.splitlines()
+    assert first.startswith("vae-train: left out: folder/bad 1.png: not a picture")
+    assert second.startswith("vae-train: left out: folder/bad-2.png: not a picture")
+    assert count == "vae-train: folder: left out 2 of 3 pictures"
+    assert last == "vae-train: error: folder: expected at least 2 images; found 1"
+    Path("folder/good.png").unlink()
+    assert run(f"{TRAIN} --skip-bad").err.endswith("error: folder: none of 2 pictures can be read\n")
+    assert not Path("run").exists()
+
+
+# Odd pictures that are read: what is in the file, and the gray picture that it means.
+HALVES = np.zeros((8, 12), np.uint8)
+HALVES[:, 6:] = 255
+OPACITY = np.where(HALVES, 255, 0).astype(np.uint8)
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+
+
+def with_opacity(mode: str) -> Image.Image:
+    image = Image.fromarray(GRAY).convert(mode)
+    image.putalpha(Image.fromarray(OPACITY))
+    return image
+
+
+ON_WHITE = np.where(OPACITY == 255, GRAY, 255).astype(np.uint8)
+FRAMES = [Image.fromarray(GRAY), Image.fromarray(255 - GRAY)]
+PGM_16 = b"P5\n12 8\n65535\n" + (GRAY.astype(">u2") * 257).tobytes()
+BIT_ROWS = (b"\0" + np.packbits(HALVES[0] > 0).tobytes()) * 8
+
+READ: dict[str, tuple[bytes, npt.NDArray[np.uint8]]] = {
+    "16 bits, PNG": (saved(GRAY.astype(np.uint16) * 257, "PNG"), GRAY),
+    "16 bits, TIFF": (saved(GRAY.astype(np.uint16) * 257, "TIFF"), GRAY),
+    "16 bits, PGM": (PGM_16, GRAY),
+    "1 bit": (png(12, 8, BIT_ROWS, depth=1), HALVES),
+    "1 bit, black being transparent": (
+        png(12, 8, BIT_ROWS, depth=1, extra=chunk(b"tRNS", b"\0\0")), np.full((8, 12), 255, np.uint8)
+    ),
+    "a palette": (saved(Image.fromarray(HALVES).convert("P"), "GIF"), HALVES),
+    "CMYK": (saved(Image.fromarray(HALVES).convert("RGB").convert("CMYK"), "TIFF"), HALVES),
+    "gray and opacity": (saved(with_opacity("L"), "PNG"), ON_WHITE),
+    "colour and opacity": (saved(with_opacity("RGB"), "PNG"), ON_WHITE),
+    "turned by a camera": (saved(np.ascontiguousarray(np.rot90(GRAY)), "PNG", exif=TURNED), GRAY),
+    "a wrong suffix": (saved(GRAY, "BMP"), GRAY),
+    "a cut EXIF": (black(chunk(b"eXIf", b"MM\0*\0\0\0\x08\0\xff\x01\x12garbage")), np.zeros((8, 12), np.uint8)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "means"), READ.values(), ids=READ)
+def test_an_odd_picture_is_read_by_its_rule_and_without_a_word(
+    run: Callable[..., Ended], data: bytes, means: npt.NDArray[np.uint8]
+) -> None:
+    Path("odd.png").write_bytes(data)
+    ended = run(FILE, "odd.png")
+    assert (ended.code, ended.err) == (0, "latents of 1 images, 3 each -> out.npy\n")
+    latents = np.load("out.npy")
+    np.save("plain.npy", means[None])
+    assert run(FILE, "plain.npy").code == 0
+    np.testing.assert_array_equal(latents, np.load("out.npy"))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "PNG", "WEBP"])
+def test_of_several_frames_the_first_is_taken_with_a_word_about_it(
+    run: Callable[..., Ended], kind: str
+) -> None:
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = saved(FRAMES[0], kind, save_all=True, append_images=FRAMES[1:], **options)
+    Path("odd\x1b[2J.gif").write_bytes(data)
+    ended = run(FILE, "odd\x1b[2J.gif")
+    assert ended.code == 0
+    assert ended.err == (
+        "vae-run: odd\\x1b[2J.gif: holds several frames or pages; the first is taken\n"
+        "latents of 1 images, 3 each -> out.npy\n"
+    )
+    latents = np.load("out.npy")
+    np.save("plain.npy", GRAY[None])
+    assert run(FILE, "plain.npy").code == 0
+    np.testing.assert_array_equal(latents, np.load("out.npy"))
+
+
+def test_pictures_of_all_sizes_become_one_array(run: Callable[..., Ended]) -> None:
+    folder_of({f"{side}.png": saved(Image.new("L", (side, 999 // side), 77), "PNG") for side in (1, 8, 300)})
+    assert run(FILE, "folder").code == 0
+    first, *others = np.load("out.npy")
+    assert all((other == first).all() for other in others)
