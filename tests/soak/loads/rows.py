@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from loads import files, memory, others, processes, threads
+from loads import files, killed, memory, others, processes, threads
 from loads.row import Row
 
 ROWS = {
@@ -49,6 +49,7 @@ ROWS = {
             partial(processes.exits_during_calls, 1),
         ),
         Row("L9", "requests beyond memory", memory.requests_beyond_memory, memory.requests_beyond_memory),
+        Row("L10", "killed while writing", killed.killed_while_writing),
         Row(
             "L11",
             "Ctrl-C while sampling",
@@ -63,5 +64,6 @@ ROWS = {
         ),
         Row("L13", "mutated graphs", others.mutated_graphs),
         Row("L14", "bad input", others.bad_input),
+        Row("L15", "training killed and resumed", killed.resumed_after_kills),
     )
 }
