@@ -18,6 +18,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -42,6 +43,16 @@ class Result:
     """When it was neither."""
     left: list[str] = field(default_factory=list)
     """What the next write, which must succeed, did not sweep away; and what went wrong with it."""
+
+
+class Ended(NamedTuple):
+    """How a process ended."""
+
+    code: int
+    """-9 where it was killed."""
+    calls: int
+    """Of the file system, where it came to its end."""
+    seconds: float
 
 
 class WriterServer:
@@ -73,7 +84,7 @@ class WriterServer:
         *,
         kill_at: int | None = None,
         kill_after: float | None = None,
-    ) -> tuple[int, int, float]:
+    ) -> Ended:
         """Let a process write.
 
         Args:
@@ -82,35 +93,40 @@ class WriterServer:
             version: 0 or 1.
             kill_at: the process kills itself before this call of the file system, counted from 1.
             kill_after: it is killed this many seconds after it began.
-
-        Returns:
-            Its exit code (-9 where it was killed), the calls of the file system, the seconds it took.
         """
+        order = {"writer": writer, "folder": str(folder), "version": version, "kill_at": kill_at}
+        return self._order(order, signal.SIGKILL, kill_after)
+
+    def train(
+        self,
+        folder: Path,
+        *arguments: object,
+        kill_at: int | None = None,
+        kill_after: float | None = None,
+    ) -> Ended:
+        """Let a process run `vae-train` with arguments in a folder; killed as by `write`."""
+        order = {"arguments": [str(each) for each in arguments], "folder": str(folder), "kill_at": kill_at}
+        return self._order(order, signal.SIGKILL, kill_after)
+
+    def _order(self, order: dict[str, object], number: signal.Signals, after: float | None) -> Ended:
         assert self._server.stdin is not None
-        order = {
-            "writer": writer,
-            "folder": str(folder),
-            "version": version,
-            "kill_at": kill_at,
-            "log": str(self.log),
-        }
-        self._server.stdin.write(json.dumps(order) + "\n")
+        self._server.stdin.write(json.dumps({**order, "log": str(self.log)}) + "\n")
         self._server.stdin.flush()
         told = {"calls": 0}
         began = time.perf_counter()
         while "ended" not in told:
-            what, number = self._hear()
-            told[what] = number
+            what, said = self._hear()
+            told[what] = said
             if what == "began":
                 began = time.perf_counter()
-            if kill_after is not None and {"began", "process"} <= told.keys():
-                time.sleep(max(0.0, began + kill_after - time.perf_counter()))
+            if after is not None and {"began", "process"} <= told.keys():
+                time.sleep(max(0.0, began + after - time.perf_counter()))
                 # Until the server says that it ended, the number stands for this process and no other, unless
                 # it has ended in this very moment; then there is nobody yet of the same number.
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(told["process"], signal.SIGKILL)
-                kill_after = None
-        return told["ended"], told["calls"], time.perf_counter() - began
+                    os.kill(told["process"], number)
+                after = None
+        return Ended(told["ended"], told["calls"], time.perf_counter() - began)
 
     def _hear(self) -> tuple[str, int]:
         assert self._server.stdout is not None
