@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle  # noqa: TID251 - to write files that must not be loaded
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -310,3 +311,101 @@ def test_files_of_another_kind_are_refused_with_the_kinds_that_are_read(tmp_path
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(SourceError, match=r"unknown kind; expected \.pth, \.pt, .*\.safetensors"):
         load_source(tmp_path / name)
+
+
+def test_a_flipped_bit_in_a_pytorch_file_is_refused_or_of_no_matter(tmp_path: Path, plain_vae: Plain) -> None:
+    state = plain_vae().state_dict()
+    path = tmp_path / "weights.pth"
+    torch.save(state, path)
+    data, changed, refused = path.read_bytes(), [], 0
+    for place in range(0, len(data), len(data) // 400):
+        broken = bytearray(data)
+        broken[place] ^= 1 << (place % 8)
+        path.write_bytes(broken)
+        try:
+            if not same(load_source(path).model.state_dict(), state):
+                changed.append(place)
+        except VaeError as error:
+            refused += 1
+            assert error.exit_code == 3  # noqa: PT017 - a bit of padding may do nothing
+    assert changed == []
+    assert refused > 200
+
+
+def test_a_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path: Path, plain_vae: Plain) -> None:
+    torch.save(plain_vae().state_dict(), tmp_path / "weights.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "weights.pth") as archive,
+        zipfile.ZipFile(tmp_path / "packed.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for member in archive.infolist():
+            packed.writestr(member.filename, archive.read(member))
+    with pytest.raises(SourceError, match="is compressed, which PyTorch's files never are"):
+        load_source(tmp_path / "packed.pth")
+
+
+def test_an_archive_whose_members_overlap_is_refused(tmp_path: Path, plain_vae: Plain) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(plain_vae().state_dict(), path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.filelist *= 40  # each member listed forty times, lying at one place
+        archive._didModify = True  # type: ignore[attr-defined]
+    with pytest.raises(SourceError, match="tells of more bytes than it has"):
+        load_source(path)
+
+
+def test_a_view_that_repeats_what_is_stored_is_refused(tmp_path: Path, plain_vae: Plain) -> None:
+    state = dict(plain_vae().state_dict())
+    state["encoder.conv1.bias"] = torch.zeros(1).expand(1 << 40)  # 1.6 kB of file
+    path = tmp_path / "weights.pth"
+    torch.save(state, path)
+    assert path.stat().st_size < 50_000
+    with pytest.raises(
+        SourceError, match=r"encoder\.conv1\.bias has 1099511627776 elements, more than are st"
+    ):
+        load_source(path)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.zeros(3).to_sparse(),
+        torch.zeros(3, dtype=torch.complex64),
+        torch.zeros(3, device="meta"),
+    ],
+    ids=["sparse", "complex", "without data"],
+)
+def test_tensors_that_are_no_weights_are_refused(tmp_path: Path, plain_vae: Plain, odd: Tensor) -> None:
+    torch.save({**plain_vae().state_dict(), "encoder.conv1.bias": odd}, tmp_path / "weights.pth")
+    with pytest.raises(SourceError, match=r"weights\.pth"):
+        load_source(tmp_path / "weights.pth")
+
+
+def test_sizes_without_any_data_take_no_memory(tmp_path: Path, plain_vae: Plain) -> None:
+    state = dict(plain_vae().state_dict())
+    state["encoder.conv1.weight"] = torch.zeros(1 << 50, 1, 0, 4)
+    torch.save(state, tmp_path / "weights.pth")
+    with pytest.raises(VaeError) as refused:
+        load_source(tmp_path / "weights.pth")
+    assert refused.value.exit_code == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_pipe_is_refused_at_once(tmp_path: Path, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"weights{suffix}")
+    with pytest.raises(CheckpointError, match="is a pipe, not a regular file"):
+        load_source(tmp_path / f"weights{suffix}")
+
+
+def test_weights_that_are_too_large_for_float32_are_refused(tmp_path: Path, plain_vae: Plain) -> None:
+    state = {name: tensor.double() for name, tensor in plain_vae().state_dict().items()}
+    state["decoder.fc.bias"][0] = 1e300
+    safetensors.torch.save_file(state, tmp_path / "weights.safetensors")
+    with pytest.raises(CheckpointError, match=r"decoder\.fc\.bias hold NaN or infinite"):
+        load_source(tmp_path / "weights.safetensors")
+
+
+def test_a_checkpoint_right_below_the_root_is_read_like_any_other(run: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(list_checkpoints(RunFolder(run).checkpoints)[-1], tmp_path / "alone")
+    assert load_source(copied).metrics == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shlex
 import signal
 import subprocess
@@ -184,10 +185,23 @@ def test_a_run_stopped_by_sigint_goes_on_to_the_same_weights(
     assert same_weights(folder / "stopped", folder / "whole")
 
 
-def test_sigterm_is_143_and_saves_too(folder: Path, start_python: Start) -> None:
+def test_a_second_process_is_refused_and_sigterm_is_143_and_saves_too(
+    folder: Path, start_python: Start, vae_train_here: Here
+) -> None:
     process = start_python(VAE_TRAIN, *LONG, "-o", "stopped", cwd=folder)
-    told = interrupted(process, signal.SIGTERM)
+    assert process.stderr is not None
+    assert " epochs of " in process.stderr.readline()
+    for command in (("--resume", "stopped"), (*SMALL, "-o", "stopped")):
+        refused = vae_train_here(*command)
+        assert (refused.code, refused.out) == (4, "")
+        assert refused.err == (
+            f"vae-train: error: stopped: process {process.pid} on {platform.node()} is training in it; "
+            "wait for its end, or give another folder with -o\n"
+        )
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
     assert process.returncode == 143, told
+    assert not (folder / "stopped/.lock").exists()
     assert "stopped by SIGTERM" in told.splitlines()[-1]
     assert newest_checkpoint(folder / "stopped/checkpoints").position.total_steps >= 1
 
@@ -208,6 +222,93 @@ def test_the_way_to_go_on_that_is_told_can_be_run_as_it_stands(
     command, *arguments = shlex.split(ended.err.split("Go on with: ")[1])
     assert command == "vae-train"
     assert vae_train_here(*arguments, "-q") == (0, "", "")
+
+
+def test_a_second_signal_leaves_at_once_and_nothing_half_done(
+    folder: Path, trained: Path, vae_train_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vae_training.progress import Observer
+
+    def stop_twice(self: Observer) -> bool:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        return pytest.fail("went on")
+
+    before = files(trained)
+    monkeypatch.setattr(Observer, "wants_losses", stop_twice)
+    ended = vae_train_here("--resume", "done", "--epochs", 3, "-q")
+    assert (ended.code, ended.err) == (130, "vae-train: error: interrupted\n")
+    after = files(trained)
+    assert Config.from_toml(trained / "config.toml").training.epochs == 3
+    assert {**after, "config.toml": before["config.toml"]} == before
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_is_begun_anew_by_resume(
+    folder: Path, trained: Path, vae_train_here: Here
+) -> None:
+    (folder / "killed").mkdir()
+    (folder / "killed/config.toml").write_bytes((trained / "config.toml").read_bytes())
+    (folder / "killed/.lock").write_text("4711 elsewhere\n")
+    (folder / "killed/metrics.jsonl").write_bytes((trained / "metrics.jsonl").read_bytes()[:-9])
+    ended = vae_train_here("--resume", "killed")
+    assert ended.code == 0, ended.err
+    assert ended.err.splitlines()[0] == "killed was stopped before its first checkpoint: it begins anew"
+    assert same_weights(folder / "killed", trained)
+    assert [row["epoch"] for row in RunFolder(folder / "killed").read_metrics()] == [1, 2]
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_anew(
+    trained: Path, vae_train_here: Here
+) -> None:
+    for path in trained.glob("checkpoints/*/state.json"):
+        path.write_bytes(b"{}")
+    before = files(trained)
+    ended = vae_train_here("--resume", "done", "--epochs", 3)
+    assert (ended.code, ended.out) == (3, "")
+    assert "state.json: format version None" in ended.err
+    assert files(trained) == before
+
+
+def test_a_run_saves_inside_of_epochs_when_asked_to(folder: Path, vae_train_here: Here) -> None:
+    assert vae_train_here(*SMALL, "--epochs", 1, "--save-every", 4, "-o", "run", "-q").code == 0
+    assert [path.name for path in sorted((folder / "run/checkpoints").iterdir())] == [
+        "step-00000004",
+        "step-00000006",
+    ]
+    assert newest_checkpoint(folder / "run/checkpoints").position.epoch == 1
+    assert vae_train_here(*SMALL, "--epochs", 1, "-o", "plain", "-q").code == 0
+    assert same_weights(folder / "run", folder / "plain")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="this system has no limit on the size of files")
+@pytest.mark.parametrize("most", [300, 1000, 3000])  # bytes a file may have
+def test_a_full_disk_is_exit_code_4_and_what_was_there_stays(
+    trained: Path, vae_train_here: Here, most: int
+) -> None:
+    import resource
+
+    before, limit = files(trained), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, limit[1]))
+    try:
+        ended = vae_train_here("--resume", "done", "--epochs", 3, "-q")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert ended.code == 4
+    assert ended.err.startswith("vae-train: error: cannot write done/")
+    assert ended.err.endswith("nothing was changed there\n")
+    after = files(trained)
+    assert after.keys() == before.keys()
+    kept = [name for name in before if name.startswith("checkpoints/")]
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    assert vae_train_here("--resume", "done", "--epochs", 3, "-q").code == 0
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").exists(), reason="needs a folder nobody can write to")
+def test_a_folder_that_cannot_be_written_to_is_exit_code_4(folder: Path, vae_train_here: Here) -> None:
+    ended = vae_train_here(*SMALL, "-o", "/sys/kernel/run")
+    assert (ended.code, ended.out) == (4, "")
+    assert ended.err.startswith("vae-train: error: cannot write /sys/kernel/run: ")
+    assert ended.err.count("\n") == 1
 
 
 def test_resuming_lengthens_a_run(folder: Path, trained: Path, vae_train_here: Here) -> None:

@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
 from vae_training import loop
-from vae_training.checkpoint import Checkpoint, newest_checkpoint
+from vae_training.checkpoint import Checkpoint, Position, list_checkpoints, newest_checkpoint
 from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
 from vae_training.data import ImageSet, split
 from vae_training.errors import CheckpointError, DivergedError
@@ -379,15 +379,78 @@ def test_a_checkpoint_without_all_of_the_state_is_not_resumed(
         trainer.resume(dataclasses.replace(whole, training=less))
 
 
-def test_a_random_state_of_another_kind_of_device_is_refused(
-    bars: Images, small: Small, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "tensor", "words"),
+    [
+        ("random.noise", torch.zeros(16, dtype=torch.uint8), "was written on another kind of device"),
+        ("random.noise", torch.zeros(5056), "was written on another kind of device"),
+        ("random.noise", torch.full((5056,), 255, dtype=torch.uint8), "its random state is none"),
+        ("losses", torch.zeros(1, 3), "does not hold the losses of its 0 steps"),
+        ("losses", torch.zeros(0, 2), "does not hold the losses"),
+        ("losses", torch.zeros(0, 3, dtype=torch.int64), "does not hold the losses"),
+    ],
+)
+def test_a_checkpoint_whose_state_is_of_another_kind_is_not_resumed(
+    bars: Images, small: Small, tmp_path: Path, name: str, tensor: Tensor, words: str
 ) -> None:
     train(small(epochs=1), bars(), tmp_path)
     whole = last(tmp_path)
-    foreign = {**whole.training, "random.noise": torch.zeros(16, dtype=torch.uint8)}
     trainer = Trainer(small(), bars(), RunFolder(tmp_path))
-    with pytest.raises(CheckpointError, match="was written on another kind of device"):
-        trainer.resume(dataclasses.replace(whole, training=foreign))
+    with pytest.raises(CheckpointError, match=words):
+        trainer.resume(dataclasses.replace(whole, training={**whole.training, name: tensor}))
+
+
+@pytest.mark.parametrize("position", [Position(1, 0, 4), Position(0, 6, 6), Position(2, 1, 6)])
+def test_a_position_that_no_run_comes_to_is_not_resumed(
+    bars: Images, small: Small, tmp_path: Path, position: Position
+) -> None:
+    train(small(epochs=1), bars(), tmp_path)  # of five steps
+    trainer = Trainer(small(), bars(), RunFolder(tmp_path))
+    with pytest.raises(CheckpointError, match="is not possible with 5 steps an epoch"):
+        trainer.resume(dataclasses.replace(last(tmp_path), position=position))
+
+
+class Listing(Observer):
+    """Notes which checkpoints there are at each step."""
+
+    def __init__(self, path: Path) -> None:
+        self.folder = RunFolder(path).checkpoints
+        self.seen: list[list[int]] = []
+
+    def wants_losses(self) -> bool:
+        self.seen.append([int(path.name[5:]) for path in list_checkpoints(self.folder)])
+        return False
+
+
+def test_inside_an_epoch_it_saves_every_so_many_steps(bars: Images, small: Small, tmp_path: Path) -> None:
+    whole = train(small(), bars(), tmp_path / "whole")
+    observer = Listing(tmp_path / "run")
+    rows = Trainer(small(), bars(), RunFolder(tmp_path / "run"), observer, save_every=2).run()
+    assert observer.seen == [[], [], [2], [2], [2, 4], [4, 5], [5, 6], [5, 6], [6, 8], [6, 8]]
+    assert same_bits(last(tmp_path / "run"), last(tmp_path / "whole"))
+    assert losses(rows) == losses(whole)
+
+
+def test_without_being_told_it_saves_inside_an_epoch_when_ten_minutes_have_gone_by(
+    bars: Images, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert loop._SAVE_AFTER == 600
+    now = 0.0
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now)
+
+    class Slow(Listing):
+        def wants_losses(self) -> bool:
+            nonlocal now
+            now += 250.0
+            return super().wants_losses()
+
+    observer = Slow(tmp_path)
+    Trainer(small(epochs=1), bars(), RunFolder(tmp_path), observer).run()
+    assert observer.seen == [[], [], [], [3], [3]]
+    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == [
+        "step-00000003",
+        "step-00000005",
+    ]
 
 
 def test_the_models_shape_follows_the_images(bars: Images) -> None:

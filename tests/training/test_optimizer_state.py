@@ -82,3 +82,21 @@ def test_a_state_of_another_shape_is_named() -> None:
     tensors["optimizer.0.weight.exp_avg"] = torch.zeros(9)
     with pytest.raises(CheckpointError, match=r"'exp_avg' for 0\.weight"):
         optimizer_from_tensors(optimizer, model, tensors, "here")
+
+
+@pytest.mark.parametrize(
+    ("slot", "tensor"),
+    [
+        ("step", torch.tensor([3.0])),
+        ("step", torch.tensor(3)),
+        ("step", torch.tensor(torch.nan)),
+        ("exp_avg", torch.zeros(2, dtype=torch.float64)),
+        ("exp_avg", torch.tensor([0.0, torch.nan])),
+        ("exp_avg_sq", torch.tensor([0.0, torch.inf])),
+    ],
+)
+def test_a_state_of_another_type_or_that_is_not_finite_is_named(slot: str, tensor: Tensor) -> None:
+    model, optimizer, tensors = trained()
+    tensors[f"optimizer.2.bias.{slot}"] = tensor
+    with pytest.raises(CheckpointError, match=rf"no fitting optimizer state '{slot}' for 2\.bias"):
+        optimizer_from_tensors(optimizer, model, tensors, "here")
