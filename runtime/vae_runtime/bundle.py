@@ -242,5 +242,5 @@ def _not_a_folder(path: Path) -> BundleError:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # a name longer than the file system takes, or with a zero in it
+    except OSError:  # a name longer than the file system takes
         return False

@@ -108,9 +108,7 @@ class Members:
             return self._open_by_name(name, _FLAGS)
         if _NO_FOLLOW:
             return self._open_by_name(name, _FLAGS | _NO_FOLLOW)
-        before = self._lstat(name)
-        if stat.S_ISLNK(before.st_mode):
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        before = self._lstat(name)  # of the link itself, which is never what is opened
         descriptor = self._open_by_name(name, _FLAGS)
         if not os.path.samestat(before, os.fstat(descriptor)):
             os.close(descriptor)

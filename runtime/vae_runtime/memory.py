@@ -18,8 +18,8 @@ from vae_runtime.errors import ResourceLimitError
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
-# Requests below this are not worth the question, which takes a tenth of a millisecond.
-_ALWAYS_TRIED = 256 << 20  # bytes
+ALWAYS_TRIED = 256 << 20
+"""Bytes; requests up to this are not worth the question, which takes a tenth of a millisecond."""
 
 _MEMORY = Path("/proc/meminfo")
 _CONTAINER_LIMITS = (
@@ -36,7 +36,7 @@ _EXHAUSTED = re.compile(
 
 def require_memory(wanted: int, what: str) -> None:
     """Raise `ResourceLimitError` where `wanted` bytes, for `what`, are more than the machine has left."""
-    if wanted > _ALWAYS_TRIED:
+    if wanted > ALWAYS_TRIED:
         left = memory_left()
         if left is not None and wanted > left:
             raise ResourceLimitError(

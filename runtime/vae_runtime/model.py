@@ -16,7 +16,7 @@ from vae_runtime.chunks import CHUNK, GPU_CHUNK, for_each_chunk
 from vae_runtime.errors import BundleError, ClosedError, InputError, NonFiniteError, printable
 from vae_runtime.images import Images, Pictures, as_images, require_finite, to_float, to_uint8
 from vae_runtime.latent import Latents, latent_path, noise
-from vae_runtime.memory import explain_exhaustion, require_memory
+from vae_runtime.memory import ALWAYS_TRIED, explain_exhaustion, require_memory
 from vae_runtime.session import Graph
 from vae_runtime.threads import thread_count
 
@@ -98,6 +98,7 @@ class Model:
         on_cpu = self.providers == ("cpu",)
         self._pixels = math.prod(self.card.image_shape)
         self._latent_bytes = 4 * self.card.latent_size
+        self._surely_fit = ALWAYS_TRIED // (2 * self._latent_bytes + 4 * self._pixels)
         self._chunk, self._chunk_threads = (CHUNK, self._thread_count) if on_cpu else (GPU_CHUNK, 1)
 
     @property
@@ -133,7 +134,7 @@ class Model:
             ResourceLimitError: not enough memory.
         """
         given = as_images(images, self.card.image_shape)
-        require_memory(2 * len(given) * self._latent_bytes, f"the posteriors of {len(given)} images")
+        self._require_room(len(given), 2 * self._latent_bytes, "posteriors")
         mean, logvar = (np.empty((len(given), self.card.latent_size), np.float32) for _ in range(2))
 
         def work(piece: slice) -> None:
@@ -187,7 +188,9 @@ class Model:
             InputError: a negative number or temperature, or a seed that is not a whole number.
             ResourceLimitError: not enough memory; said before anything is drawn.
         """
-        self._require_room(_count(n), dtype)
+        self._require_room(
+            _count(n), self._latent_bytes + self._image_bytes(dtype), "images and their latents"
+        )
         return self.decode(self.sample_latents(n, seed, temperature), dtype=dtype)
 
     @explain_exhaustion
@@ -198,7 +201,7 @@ class Model:
             raise InputError(
                 f"temperature is {temperature!r}; expected a number of at least 0, at most {_HOTTEST:g}"
             )
-        require_memory(count * self._latent_bytes, f"{count} latents")
+        self._require_room(count, self._latent_bytes, "latents")
         drawn = noise(count, self.card.latent_size, seed)
         drawn *= np.float32(temperature)
         if "prior" not in self._graphs:
@@ -238,7 +241,7 @@ class Model:
             `steps` images, as `decode`.
         """
         if isinstance(steps, (int, np.integer)):
-            self._require_room(int(steps), dtype)
+            self._require_room_for_decoding(int(steps), dtype)
         return self.decode(latent_path([a, b], steps, method), dtype=dtype)
 
     def close(self) -> None:
@@ -285,7 +288,7 @@ class Model:
         """Return the array that images go into, and the way to store a chunk of them there."""
         channels, height, width = self.card.image_shape
         kind = _image_dtype(dtype)
-        require_memory(n * self._pixels * kind.itemsize, f"{n} images of {channels}x{height}x{width}")
+        self._require_room(n, self._pixels * kind.itemsize, "images")
         if kind == np.uint8:
             pictures = np.empty(
                 (n, height, width) if channels == 1 else (n, height, width, channels), np.uint8
@@ -294,10 +297,15 @@ class Model:
         images = np.empty((n, channels, height, width), np.float32)
         return images, lambda piece, chunk: np.copyto(images[piece], chunk)
 
-    def _require_room(self, n: int, dtype: Dtype) -> None:
-        """Raise unless latents and images fit into memory together: latents alone can take minutes to draw."""
-        wanted = n * (self._latent_bytes + self._pixels * _image_dtype(dtype).itemsize)
-        require_memory(wanted, f"{n} images and their latents")
+    def _require_room(self, n: int, bytes_each: int, what: str) -> None:
+        """Raise where memory cannot hold so many, before any of them is made: noise alone can take minutes."""
+        if n > self._surely_fit:
+            require_memory(n * bytes_each, f"{n} {what}")
+
+    def _require_room_for_decoding(self, n: int, dtype: Dtype) -> None:
+        if n > self._surely_fit:
+            bytes_each = self._latent_bytes + self._pixels * _image_dtype(dtype).itemsize
+            self._require_room(n, bytes_each, "images and their latents")
 
     def _as_latents(self, given: npt.ArrayLike) -> Latents:
         array = np.asarray(given)

@@ -179,9 +179,8 @@ def _options(onnxruntime: Any, seen: Scan, name: str) -> Any:
         "optimization.constant_folding_max_output_size_in_bytes": str(_LARGEST_FOLDED),
     }
     if name in _GPUS and _ON_THE_PROCESSOR not in seen.operators:
-        entries["session.disable_cpu_ep_fallback"] = (
-            "1"  # a provider that takes no node would open all the same
-        )
+        # Or a provider that takes no node at all would open, too.
+        entries["session.disable_cpu_ep_fallback"] = "1"
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
     return options
