@@ -188,9 +188,7 @@ class Model:
             InputError: a negative number or temperature, or a seed that is not a whole number.
             ResourceLimitError: not enough memory; said before anything is drawn.
         """
-        self._require_room(
-            _count(n), self._latent_bytes + self._image_bytes(dtype), "images and their latents"
-        )
+        self._require_room_for_decoding(_count(n), dtype)
         return self.decode(self.sample_latents(n, seed, temperature), dtype=dtype)
 
     @explain_exhaustion
