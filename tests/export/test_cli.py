@@ -136,7 +136,7 @@ def test_an_opset_that_cannot_be_written_lists_those_that_can(folder: Path, vae_
         (["model.onnx"], 3, "unknown kind"),
         (["evil.pth"], 3, "holds more than tensors, and loading that would run code"),
         (["other.pth"], 3, "not the weights of the classic architecture"),
-        (["nan.pth"], 3, "NaN or infinite"),
+        (["nan.pth"], 5, "NaN or infinite"),
         (["w.pth", "--image-size", "8x16"], 3, "give the right --image-size"),
         (["run", "--fc-relu"], 3, "its settings are in the folder"),
         (["run", "--data", "nowhere.npy"], 3, "nowhere.npy"),

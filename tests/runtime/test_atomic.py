@@ -7,7 +7,6 @@ import os
 import signal
 import stat
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -267,25 +266,27 @@ def test_an_interruption_at_any_line_leaves_the_old_or_the_new_and_nothing_else(
     assert new in seen
 
 
-def test_a_folder_that_is_replaced_is_never_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
+def test_a_folder_that_is_replaced_is_there_whole_at_every_moment(tmp_path: Path) -> None:
     if not renaming._renameat2():
         pytest.skip("this system cannot exchange two folders")
     write_folder(tmp_path / "out", "old", overwrite=False)
-    done, missing = threading.Event(), []
+    seen = []
 
-    def look() -> None:
-        while not done.is_set():
-            if not (tmp_path / "out" / "inner" / "file").exists():
-                missing.append(True)
+    def look(frame: FrameType, event: str, argument: object) -> Any:
+        if frame.f_code.co_filename not in OURS:
+            return None
+        file = tmp_path / "out" / "inner" / "file"
+        seen.append(file.read_text() if file.exists() else "missing")
+        return look
 
-    looking = threading.Thread(target=look)
-    looking.start()
-    for _ in range(100):
+    before = sys.gettrace()
+    sys.settrace(look)
+    try:
         write_folder(tmp_path / "out", "new", overwrite=True)
-    done.set()
-    looking.join()
-    assert missing == []
+    finally:
+        sys.settrace(before)
+    assert seen == sorted(seen, reverse=True)  # old, old, ..., new
+    assert set(seen) == {"old", "new"}
 
 
 @both

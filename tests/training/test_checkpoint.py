@@ -240,8 +240,9 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path: Path
     with pytest.raises(DivergedError, match=r"not saved: decoder\.fc\.bias hold NaN or infinite"):
         save(tmp_path / "run", 1, weights=broken)
     assert not (tmp_path / "run").exists()
-    with pytest.raises(CheckpointError, match=r"here: decoder\.fc\.bias hold NaN or infinite"):
+    with pytest.raises(CheckpointError, match=r"here: decoder\.fc\.bias hold NaN or infinite") as refused:
         model_from_weights(CONFIG.model, broken, "here")
+    assert refused.value.exit_code == 5
 
 
 def test_a_model_is_filled_with_the_weights() -> None:
@@ -362,6 +363,15 @@ def test_a_pipe_in_a_files_place_is_refused_at_once(tmp_path: Path, name: str) -
     os.mkfifo(file)
     with pytest.raises(CheckpointError, match=rf"{name.replace('.', '[.]')}: is a pipe, not a regular file"):
         load_checkpoint(file.parent)
+
+
+def test_no_depth_of_nesting_is_too_deep_for_a_plain_refusal(tmp_path: Path) -> None:
+    path = save(tmp_path, 1)
+    for depth in range(600, 1000):
+        nested = b"[" * depth + b"]" * depth
+        (path / STATE).write_bytes(b'{"format_version": 1, "sha256": {}, "a": ' + nested + b"}")
+        with pytest.raises(CheckpointError, match=r"state\.json"):
+            load_checkpoint(path)
 
 
 def test_a_state_larger_than_any_of_ours_is_not_read(tmp_path: Path) -> None:

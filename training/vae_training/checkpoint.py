@@ -26,7 +26,7 @@ from torch import Tensor
 from vae_runtime._version import __version__
 from vae_runtime.atomic import atomic_folder, remove_folder
 from vae_training.config import Config, ModelConfig
-from vae_training.errors import CheckpointError, ConfigError, DivergedError
+from vae_training.errors import CheckpointError, ConfigError, DivergedError, NonFiniteWeightsError
 from vae_training.model import VAE
 from vae_training.strict_json import parse_json
 from vae_training.tensor_files import not_finite, read_file, tensors_from_bytes, tensors_to_bytes
@@ -172,7 +172,8 @@ def model_from_weights(config: ModelConfig, weights: Mapping[str, Tensor], sourc
     """Build the model and fill it.
 
     Raises:
-        CheckpointError: weights are missing, too many, of other shapes, or not finite.
+        CheckpointError: weights are missing, too many, or of other shapes.
+        NonFiniteWeightsError: they hold NaN or infinity.
     """
     require_fit(config, weights, source)
     model = VAE(config)
@@ -184,7 +185,8 @@ def require_fit(config: ModelConfig, weights: Mapping[str, Tensor], source: str)
     """Check weights against the model that the settings describe, before any memory is taken for it.
 
     Raises:
-        CheckpointError: weights are missing, too many, of other shapes, or not finite.
+        CheckpointError: weights are missing, too many, or of other shapes.
+        NonFiniteWeightsError: they hold NaN or infinity.
     """
     try:
         with torch.device("meta"):
@@ -200,7 +202,7 @@ def require_fit(config: ModelConfig, weights: Mapping[str, Tensor], source: str)
         raise CheckpointError(f"{source}: {', '.join(odd[:5])} are not of floating point")
     broken = not_finite(weights)
     if broken:
-        raise CheckpointError(f"{source}: {broken} hold NaN or infinite values")
+        raise NonFiniteWeightsError(f"{source}: {broken} hold NaN or infinite values; they are of no use")
 
 
 def _read_state(path: Path) -> dict[str, Any]:

@@ -33,6 +33,12 @@ class DivergedError(TrainingError, NonFiniteError):
     exit_code = 5
 
 
+class NonFiniteWeightsError(CheckpointError, NonFiniteError):
+    """Weights with NaN or infinity in them, where weights are read."""
+
+    exit_code = 5
+
+
 class FolderInUseError(TrainingError, EnvironmentProblem):
     """Another process is training in the folder."""
 
