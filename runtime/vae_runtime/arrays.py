@@ -139,7 +139,7 @@ def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
         try:
             with zipfile.ZipFile(file) as archive:
                 yield archive
-        except (InputError, MemoryError):
+        except InputError:
             raise
         except _ARCHIVE_ERRORS as error:
             raise InputError(f"{path}: not a complete .npz archive of numbers ({one_line(error)})") from error

@@ -21,8 +21,8 @@ DECODE = "vae-run decode BAD --model BUNDLE -o out.npy --overwrite"
 TRAIN = "vae-train --data BAD -o run"
 EXPORT = "vae-export weights.safetensors --image-size 8x12 --data BAD -o bundle"
 
-MAIN_READERS = (ENCODE, DECODE, TRAIN)
-OTHER_READERS = (RECONSTRUCT, INTERPOLATE, EXPORT)  # which share their readers with those
+MAIN_READERS = (ENCODE, TRAIN)
+OTHER_READERS = (DECODE, RECONSTRUCT, INTERPOLATE, EXPORT)  # which share their readers with those
 
 
 def named(line: str) -> str:
@@ -195,24 +195,24 @@ def test_too_few_images_to_train_on_are_refused(refuses: Refuses) -> None:
         refuses(TRAIN, "bad.npy", 3, "bad.npy: ", "images")
 
 
-RIGHT = ["<f8", ">f8", ">f4", "<f2", ">f2"]
-
-
-@pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("dtype", RIGHT)
-def test_the_order_of_bytes_and_axes_and_the_precision_change_no_result(
-    run: Callable[..., Ended], dtype: str, order: Any
-) -> None:
+def test_the_order_of_bytes_and_axes_and_the_precision_change_no_result(run: Callable[..., Ended]) -> None:
     # Halves and quarters: exact in every precision.
     images = (np.arange(4 * 96).reshape(4, 1, 8, 12) % 5 / 4).astype(np.float32)
     latents = np.round(LATENTS * 4) / 4
     for line, values in ((ENCODE, images), (DECODE, latents)):
-        results = []
-        for array in (values, np.asarray(values.astype(dtype), order=order)):
-            np.save("given.npy", array)
+        results = set()
+        for dtype, order in (
+            ("<f4", "C"),
+            (">f4", "C"),
+            ("<f8", "F"),
+            (">f8", "F"),
+            ("<f2", "C"),
+            (">f2", "F"),
+        ):
+            np.save("given.npy", np.asarray(values.astype(dtype), order=order))  # type: ignore[call-overload]
             assert run(line, "given.npy").code == 0
-            results.append(Path("out.npy").read_bytes())
-        assert results[0] == results[1]
+            results.add(Path("out.npy").read_bytes())
+        assert len(results) == 1
 
 
 def test_nothing_in_gives_nothing_out(run: Callable[..., Ended]) -> None:

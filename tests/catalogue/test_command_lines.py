@@ -178,7 +178,7 @@ lines = st.tuples(st.sampled_from(COMMANDS), st.lists(option | arguments, max_si
 
 
 @given(line=lines)
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_typed_ends_with_a_code_that_is_known_and_one_line(
     place: Path, programs: Programs, gray_bundle: Path, line: list[str]
 ) -> None:

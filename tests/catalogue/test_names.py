@@ -32,7 +32,6 @@ DEEP = "y/" * 3000
 PLACES: dict[str, Callable[[str], object]] = {
     "nothing": lambda _: None,
     "a pipe": os.mkfifo,
-    "a link to nowhere": lambda name: Path(name).symlink_to("nowhere"),
     "a link to itself": lambda name: Path(name).symlink_to(name),
     "a link to a device": lambda name: Path(name).symlink_to("/dev/zero"),
 }

@@ -168,7 +168,11 @@ def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no such device")
-def test_a_device_is_refused_at_once() -> None:
+def test_a_device_is_refused_and_not_even_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_opening(*_: object) -> int:
+        raise AssertionError("opening some devices does something already")
+
+    monkeypatch.setattr(os, "open", no_opening)
     with pytest.raises(InputError, match="/dev/zero: expected a regular file"):
         read_npy(Path("/dev/zero"))
 

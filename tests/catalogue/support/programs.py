@@ -79,6 +79,7 @@ class Programs:
 
     def __init__(self) -> None:
         self._servers: dict[str, subprocess.Popen[str]] = {}
+        self._folder = tempfile.TemporaryDirectory()
 
     def __enter__(self) -> Programs:
         return self
@@ -88,6 +89,7 @@ class Programs:
     ) -> None:
         for server in self._servers.values():
             server.communicate(timeout=LONGEST)
+        self._folder.cleanup()
 
     def run(
         self,
@@ -107,26 +109,25 @@ class Programs:
             environment: variables to set.
         """
         server = self._server("vae-run" if program == "vae-run" else "vae-train")
-        with tempfile.TemporaryDirectory() as folder:
-            out, err = Path(folder, "out"), Path(folder, "err")
-            call = {
-                "module": MODULES[program][0],
-                "words": [program, *(_as_bytes(argument).hex() for argument in arguments)],
-                "folder": str(Path.cwd()),
-                "longest": LONGEST,
-                "limits": dict(limits or {}),
-                "environment": dict(environment or {}),
-                "out": stdout or str(out),
-                "err": str(err),
-            }
-            assert server.stdin is not None
-            assert server.stdout is not None
-            server.stdin.write(json.dumps(call) + "\n")
-            server.stdin.flush()
-            code = int(server.stdout.readline())
-            assert code != -signal.SIGALRM, f"{program} took more than {LONGEST} s: {arguments}"
-            taken = b"" if stdout else out.read_bytes()
-            return Ended(code, taken, err.read_bytes().decode("utf-8", "surrogateescape"))
+        out, err = Path(self._folder.name, "out"), Path(self._folder.name, "err")
+        call = {
+            "module": MODULES[program][0],
+            "words": [program, *(_as_bytes(argument).hex() for argument in arguments)],
+            "folder": str(Path.cwd()),
+            "longest": LONGEST,
+            "limits": dict(limits or {}),
+            "environment": dict(environment or {}),
+            "out": stdout or str(out),
+            "err": str(err),
+        }
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdin.write(json.dumps(call) + "\n")
+        server.stdin.flush()
+        code = int(server.stdout.readline())
+        assert code != -signal.SIGALRM, f"{program} took more than {LONGEST} s: {arguments}"
+        taken = b"" if stdout else out.read_bytes()
+        return Ended(code, taken, err.read_bytes().decode("utf-8", "surrogateescape"))
 
     def _server(self, program: str) -> subprocess.Popen[str]:
         """Return the server of a program. Training and export share one: both import PyTorch."""

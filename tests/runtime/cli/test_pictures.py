@@ -118,10 +118,31 @@ def test_the_rotation_that_a_camera_noted_is_applied(tmp_path: Path, turn: int) 
     np.testing.assert_array_equal(gray(path), GRAY)
 
 
-def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
+def test_of_an_animation_the_first_frame_is_taken_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     frames = [Image.new("L", (12, 8), value) for value in (10, 200)]
     path = saved(tmp_path, frames[0], "a.gif", save_all=True, append_images=frames[1:])
     assert (gray(path) == 10).all()
+    assert caplog.messages == [f"{path}: holds several frames or pages; the first is taken"]
+    assert (gray(saved(tmp_path, frames[0], "b.gif")) == 10).all()
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [struct.error("unpack"), KeyError("x"), IndexError("x"), EOFError(), ZeroDivisionError(), MemoryError()],
+)
+def test_whatever_a_decoder_raises_the_file_is_at_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Image.Image, "load", fail)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    with pytest.raises(InputError, match=r"a\.png: not a picture that can be read \("):
+        gray(saved_bytes(tmp_path))
 
 
 def test_a_picture_is_cropped_about_its_centre_to_the_shape(tmp_path: Path) -> None:
@@ -138,6 +159,14 @@ def test_a_picture_of_any_size_is_brought_to_the_shape(tmp_path: Path, size: tup
     read = gray(saved(tmp_path, Image.new("L", size, 77)))
     assert read.shape == (8, 12)
     assert (read == 77).all()
+
+
+def saved_bytes(folder: Path) -> Path:
+    """A PNG written without Pillow."""
+    rows = bytes(13) * 8
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 12, 8, 8, 0, 0, 0, 0))
+    (folder / "a.png").write_bytes(data + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    return folder / "a.png"
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -207,6 +236,24 @@ def test_a_folder_is_searched_recursively_in_the_order_of_bytes(tmp_path: Path) 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_bytes(b"")
     with pytest.raises(InputError, match=r"holds no pictures \(looked for \.png, \.jpg"):
+        find_pictures(tmp_path)
+
+
+def test_a_folder_that_cannot_be_searched_is_refused_and_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A superuser may search any folder: so the system's answer is made up for one of them.
+    saved(tmp_path, Image.fromarray(GRAY))
+    (tmp_path / "private").mkdir()
+    list_folder = os.scandir
+
+    def not_that_one(path: Any) -> Any:
+        if os.fspath(path).endswith("private"):
+            raise PermissionError(13, "Permission denied", path)
+        return list_folder(path)
+
+    monkeypatch.setattr(os, "scandir", not_that_one)
+    with pytest.raises(InputError, match=r"private: cannot be searched for pictures \(Permission denied\)"):
         find_pictures(tmp_path)
 
 
