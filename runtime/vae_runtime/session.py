@@ -75,8 +75,8 @@ class Graph:
         self.card = _read_card(seen, role, self.source)
         self._session, self.provider = _open(data, seen, self.source, provider)
         _check_signature(self._session, self.card, self.source)
-        self._outputs = SIGNATURES[role][1]
-        self._input = SIGNATURES[role][0]
+        self._input, self._outputs = SIGNATURES[role]
+        self._rows = [_row(name, self.card) for name in self._outputs]
 
     def run(self, batch: Batch) -> list[Batch]:
         """Run one batch.
@@ -89,6 +89,7 @@ class Graph:
 
         Raises:
             ClosedError: `close` was called.
+            BundleError: an output of another shape than the card promises.
             ResourceLimitError: not enough memory; the graph stays usable.
             EnvironmentProblem: onnxruntime failed for another reason.
         """
@@ -104,7 +105,17 @@ class Graph:
                 f"{self.source}: failed on a batch of shape {batch.shape} "
                 f"on provider {self.provider!r}: {one_line(error)}"
             ) from error
+        self._check_shapes(outputs, len(batch))
         return outputs
+
+    def _check_shapes(self, outputs: list[Batch], count: int) -> None:
+        """Raise unless every output has a row for every input: onnxruntime does not hold a graph to that."""
+        for output, row in zip(outputs, self._rows, strict=True):
+            if output.shape != (count, *row):
+                raise BundleError(
+                    f"{self.source}: gave an output of shape {output.shape} for a batch of {count}; "
+                    f"its card promises {(count, *row)}"
+                )
 
     def close(self) -> None:
         """Release the session. Runs under way in other threads end as they would have."""
@@ -210,14 +221,17 @@ def _read_card(seen: Scan, role: str, source: str) -> Card:
 
 
 def _check_signature(session: Any, card: Card, source: str) -> None:
-    shapes = {"image": list(card.image_shape)}
-    latent = [card.latent_size]
     input_name, output_names = SIGNATURES[card.role]
     for kind, nodes, names in (
         ("inputs", session.get_inputs(), (input_name,)),
         ("outputs", session.get_outputs(), output_names),
     ):
         found = [(node.name, node.type, node.shape[1:]) for node in nodes]
-        expected = [(name, "tensor(float)", shapes.get(name, latent)) for name in names]
+        expected = [(name, "tensor(float)", list(_row(name, card))) for name in names]
         if found != expected:
             raise BundleError(f"{source}: its {kind} are {found}; its card promises {expected}")
+
+
+def _row(name: str, card: Card) -> tuple[int, ...]:
+    """Return the shape of one image or one latent, whichever an input or output of this name holds."""
+    return card.image_shape if name == "image" else (card.latent_size,)

@@ -38,17 +38,21 @@ def decoder(gray_bundle: Path) -> bytes:
     return (gray_bundle / "decoder.onnx").read_bytes()
 
 
+ZEROS = constant("zeros", np.zeros((1, 1, 8, 12), np.float32))
+
+
 def stand_in(
     card: dict[str, Any],
     latent: tuple[str, tuple[Any, ...], int] = ("latent", ("batch", 3), 1),
     image: tuple[str, tuple[Any, ...], int] = ("image", ("batch", 1, 8, 12), 1),
+    zeros: bytes = ZEROS,
 ) -> bytes:
     """A decoder with any input and output, all zero."""
     return graph(
         inputs=[tensor_type(latent[0], latent[1], latent[2])],
         outputs=[tensor_type(image[0], image[1], image[2])],
         nodes=[node("Shape", [latent[0]], ["sizes"]), node("Identity", ["zeros"], [image[0]])],
-        constants=[constant("zeros", np.zeros((1, 1, 8, 12), np.float32))],
+        constants=[zeros],
         card=card,
     )
 
@@ -151,6 +155,40 @@ def test_a_graph_reads_no_file(
     )
     with pytest.raises(UnsafeBundleError, match=r"b/decoder\.onnx: "):
         Graph("decoder", data, source="b", provider="cpu")
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_an_output_without_a_row_for_every_input_is_refused(decoder: bytes, rows: int) -> None:
+    """One image for two latents would be spread over both without a word."""
+    zeros = constant("zeros", np.zeros((rows, 1, 8, 12), np.float32))
+    data = stand_in(read_card(decoder), zeros=zeros)
+    opened = Graph("decoder", data, source="b", provider="cpu")
+    with pytest.raises(
+        BundleError,
+        match=rf"b/decoder\.onnx: gave an output of shape \({rows}, 1, 8, 12\) for a batch of 2; "
+        r"its card promises \(2, 1, 8, 12\)",
+    ):
+        opened.run(np.zeros((2, 3), np.float32))
+
+
+def test_an_output_of_another_shape_than_promised_is_refused(decoder: bytes) -> None:
+    """Its shape is computed from the latents: that it is another shows only when the graph runs."""
+    to_integers = (5, message((1, "to"), (3, INT64), (20, 2)))
+    to_a_number = (5, message((1, "keepdims"), (3, 0), (20, 2)))
+    data = decoder_of(
+        decoder,
+        lambda before, after: [
+            node("ReduceSum", ["latent"], ["sum"]) + message(to_a_number),
+            node("Mul", ["sum", "zero"], ["nothing"]),
+            node("Add", ["nothing", "other"], ["computed"]),
+            node("Cast", ["computed"], ["target"]) + message(to_integers),
+            node("Reshape", [before, "target"], [after]),
+        ],
+        [constant("zero", np.zeros(1, np.float32)), constant("other", np.array([-1, 1, 4, 24], np.float32))],
+    )
+    opened = Graph("decoder", data, source="b", provider="cpu")
+    with pytest.raises(BundleError, match=r"gave an output of shape \(2, 1, 4, 24\) for a batch of 2"):
+        opened.run(np.zeros((2, 3), np.float32))
 
 
 @pytest.fixture
