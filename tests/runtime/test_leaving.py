@@ -1,8 +1,7 @@
-"""The interpreter's end waits for calls under way, and nothing that happens in between locks anything up."""
+"""The interpreter's end and forks wait for calls under way, and nothing in between locks anything up."""
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ import pytest
 from vae_runtime import ClosedError, leaving
 from vae_runtime.leaving import CallsUnderWay
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 needs_timer = pytest.mark.skipif(sys.platform == "win32", reason="this system has no interval timer")
 
 
@@ -56,7 +54,7 @@ def call(calls: CallsUnderWay) -> Iterator[Call]:
 
 def leaving_thread(calls: CallsUnderWay) -> threading.Thread:
     """A thread that waits for the calls of all others."""
-    thread = threading.Thread(target=calls.wait_for_their_end)
+    thread = threading.Thread(target=calls.leave)
     thread.start()
     return thread
 
@@ -85,11 +83,11 @@ def test_who_leaves_waits_until_the_outermost_of_nested_calls_ends(calls: CallsU
 def test_who_leaves_does_not_wait_for_itself(calls: CallsUnderWay) -> None:
     """An interruption between entering a call and being in it leaves the count up."""
     calls.__enter__()
-    calls.wait_for_their_end()
+    calls.leave()
 
 
 def test_no_wait_is_for_ever(calls: CallsUnderWay, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leaving, "_LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(leaving, "_LONGEST_WAIT_AT_THE_END", 0.05)
     leaver = leaving_thread(calls)
     leaver.join(30)
     assert not leaver.is_alive()
@@ -106,17 +104,96 @@ def test_a_thread_that_comes_late_is_told_so_and_counts_no_more(calls: CallsUnde
 
 
 def test_who_leaves_may_call(calls: CallsUnderWay) -> None:
-    calls.wait_for_their_end()
+    calls.leave()
     with calls, calls:
         pass
 
 
-@needs_fork
+def forking_thread(calls: CallsUnderWay) -> threading.Thread:
+    """A thread at the moment before it forks."""
+    thread = threading.Thread(target=calls._before_fork)
+    thread.start()
+    return thread
+
+
+def test_who_forks_waits_for_the_calls_of_other_threads(calls: CallsUnderWay, call: Call) -> None:
+    forker = forking_thread(calls)
+    forker.join(0.2)
+    assert forker.is_alive()
+    call.end()
+    forker.join(30)
+    assert not forker.is_alive()
+
+
+def test_no_fork_waits_for_ever(calls: CallsUnderWay, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaving, "_LONGEST_WAIT_BEFORE_A_FORK", 0.05)
+    forker = forking_thread(calls)
+    forker.join(30)
+    assert not forker.is_alive()
+
+
+def test_a_call_that_comes_during_a_fork_begins_after_it(calls: CallsUnderWay) -> None:
+    calls._before_fork()
+    late, begun = Call(calls), []
+    starter = threading.Thread(target=lambda: begun.append(late.begin()))
+    starter.start()
+    starter.join(0.2)
+    assert not begun
+    assert calls._depths.keys() <= {late._thread.ident}
+    calls._after_fork()
+    starter.join(30)
+    assert begun
+    late.end()
+    assert calls._depths == {}
+
+
+def test_the_thread_that_forks_may_call_meanwhile(calls: CallsUnderWay) -> None:
+    calls._before_fork()
+    with calls:
+        calls._before_fork()
+    calls._after_fork()
+
+
+def test_a_call_inside_a_call_does_not_wait_for_a_fork_that_waits_for_it(calls: CallsUnderWay) -> None:
+    with calls:
+        forker = forking_thread(calls)
+        while not calls._halting:
+            pass
+        with calls:
+            assert forker.is_alive()
+        assert forker.is_alive()
+    forker.join(30)
+    assert not forker.is_alive()
+
+
+def test_a_fork_while_the_interpreter_ends_lets_nobody_in(calls: CallsUnderWay) -> None:
+    calls.leave()
+    calls._before_fork()
+    calls._after_fork()
+    told: list[str] = []
+
+    def late() -> None:
+        try:
+            with calls:
+                told.append("began")
+        except ClosedError as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=late)
+    thread.start()
+    thread.join(30)
+    assert told == ["the interpreter is ending; expected no more calls of other threads"]
+
+
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_forked_child_keeps_only_its_own_calls(calls: CallsUnderWay, call: Call, inside: bool) -> None:
     if inside:
         calls.__enter__()
-    calls._keep_only_this_thread()  # what happens in the child
+    calls._leaving = True
+    calls._halting.add(-1)
+    calls._after_fork_in_child()
+    with calls:  # nothing of the parent's stands in the way
+        pass
     leaver = leaving_thread(calls)
     leaver.join(0.2 if inside else 30)
     assert leaver.is_alive() == inside
