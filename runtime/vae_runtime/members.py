@@ -1,8 +1,8 @@
 """The files of a bundle: each is opened once, asked what it is, and then read from the same descriptor.
 
-A name asked about and opened afterwards may stand for another file by then. So the questions go to the open
-file, and every file comes from the one folder that was opened at the beginning, whatever its name stands for
-since.
+A name asked about and opened afterwards may stand for another file by then. So the questions that count go to
+the open file, and every file comes from the one folder that was opened at the beginning, whatever its name
+stands for since.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ for _name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
 # Windows has none of these: there a link is looked for by name, and what was opened compared with it.
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FOLDERS_OPEN = os.open in os.supports_dir_fd and os.scandir in os.supports_fd
+
+# What systems say of a link that is opened as a plain file.
+_BECAME_A_LINK = (errno.ELOOP, errno.EMLINK)
 
 # Said of this process or machine, not of the file.
 _NO_FAULT_OF_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
@@ -84,49 +87,36 @@ class Members:
         """
         path = self.folder / name
         try:
+            before = self._stat(name)
+            self._refuse_unless_plain(before, path)  # opening a device may already do something
             descriptor = self._open(name)
         except OSError as error:
-            raise self._refusal(name, error) from error
+            raise _unreadable(path, error) from error
         try:
-            size = self._size_of_plain_file(descriptor, path)
-            if size > most_bytes:
-                raise BundleError(f"{path}: {size} bytes; expected at most {most_bytes}")
-            with open(descriptor, "rb", closefd=False) as file:
-                data = file.read(size)
+            found = os.fstat(descriptor)
+            self._refuse_unless_plain(found, path)
+            if not (_NO_FOLLOW or self.allow_links or os.path.samestat(before, found)):
+                raise _linked(path)
+            return self._read_all(descriptor, found.st_size, most_bytes, path)
         except OSError as error:
             raise _unreadable(path, error) from error
-        except MemoryError as error:
-            raise ResourceLimitError(f"{path}: its {size} bytes do not fit into memory") from error
         finally:
             os.close(descriptor)
-        if len(data) != size:
-            raise BundleError(f"{path}: was cut short while it was read: {len(data)} of {size} bytes")
-        return data
+
+    def _stat(self, name: str) -> os.stat_result:
+        if self._descriptor is None:
+            return (self.folder / name).stat(follow_symlinks=self.allow_links)
+        return os.stat(name, dir_fd=self._descriptor, follow_symlinks=self.allow_links)
 
     def _open(self, name: str) -> int:
-        if self.allow_links:
-            return self._open_by_name(name, _FLAGS)
-        if _NO_FOLLOW:
-            return self._open_by_name(name, _FLAGS | _NO_FOLLOW)
-        before = self._lstat(name)  # of the link itself, which is never what is opened
-        descriptor = self._open_by_name(name, _FLAGS)
-        if not os.path.samestat(before, os.fstat(descriptor)):
-            os.close(descriptor)
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        return descriptor
-
-    def _open_by_name(self, name: str, flags: int) -> int:
+        flags = _FLAGS if self.allow_links else _FLAGS | _NO_FOLLOW
         if self._descriptor is None:
             return os.open(self.folder / name, flags)
         return os.open(name, flags, dir_fd=self._descriptor)
 
-    def _lstat(self, name: str) -> os.stat_result:
-        if self._descriptor is None:
-            return (self.folder / name).lstat()
-        return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
-
-    def _size_of_plain_file(self, descriptor: int, path: Path) -> int:
-        found = os.fstat(descriptor)
+    def _refuse_unless_plain(self, found: os.stat_result, path: Path) -> None:
+        if stat.S_ISLNK(found.st_mode):
+            raise _linked(path)
         if not stat.S_ISREG(found.st_mode):
             raise UnsafeBundleError(f"{path}: is {_kind(found.st_mode)}, not a regular file")
         if found.st_nlink > 1 and not self.allow_links:
@@ -134,20 +124,19 @@ class Members:
                 f"{path}: has {found.st_nlink} hard links; expected 1: under another name it can be changed "
                 f"or belong to somebody else. {_HOW_TO_MEND_LINKS}"
             )
-        return found.st_size
 
-    def _refusal(self, name: str, error: OSError) -> BundleError | EnvironmentProblem:
-        """Return the error for a file that could not be opened."""
-        path = self.folder / name
+    @staticmethod
+    def _read_all(descriptor: int, size: int, most_bytes: int, path: Path) -> bytes:
+        if size > most_bytes:
+            raise BundleError(f"{path}: {size} bytes; expected at most {most_bytes}")
         try:
-            mode = self._lstat(name).st_mode
-        except OSError:
-            mode = 0
-        if stat.S_ISLNK(mode) and not self.allow_links:  # each system has an errno of its own for it
-            return UnsafeBundleError(f"{path}: is a symbolic link. {_HOW_TO_MEND_LINKS}")
-        if stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode):
-            return UnsafeBundleError(f"{path}: is {_kind(mode)}, not a regular file")
-        return _unreadable(path, error)
+            with open(descriptor, "rb", closefd=False) as file:
+                data = file.read(size)
+        except MemoryError as error:
+            raise ResourceLimitError(f"{path}: its {size} bytes do not fit into memory") from error
+        if len(data) != size:
+            raise BundleError(f"{path}: was cut short while it was read: {len(data)} of {size} bytes")
+        return data
 
 
 _HOW_TO_MEND_LINKS = (
@@ -167,6 +156,12 @@ def _kind(mode: int) -> str:
     return next((name for is_kind, name in kinds if is_kind(mode)), "something else")
 
 
+def _linked(path: Path) -> UnsafeBundleError:
+    return UnsafeBundleError(f"{path}: is a symbolic link. {_HOW_TO_MEND_LINKS}")
+
+
 def _unreadable(path: Path, error: OSError) -> BundleError | EnvironmentProblem:
+    if error.errno in _BECAME_A_LINK and path.is_symlink():
+        return _linked(path)
     kind = EnvironmentProblem if error.errno in _NO_FAULT_OF_THE_FILE else BundleError
     return kind(f"{path}: cannot be read ({error.strerror})")

@@ -32,7 +32,7 @@ def test_a_message_is_one_line_that_can_be_shown(message: str, said: str) -> Non
 def test_whatever_is_shown_is_printable_and_what_is_printable_is_shown_as_it_is(text: str) -> None:
     shown = printable(text)
     assert shown.isprintable()
-    assert shown.encode("utf-8")
+    assert shown.encode("utf-8").decode("utf-8") == shown
     if text.isprintable():
         assert shown == text
 

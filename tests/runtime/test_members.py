@@ -201,11 +201,37 @@ def test_a_file_that_becomes_a_link_just_before_it_is_opened_is_refused(
             opened.read("plain", MOST)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("allow_links", [False, True])
+def test_a_file_that_becomes_a_pipe_just_before_it_is_opened_is_refused_and_not_waited_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, allow_links: bool
+) -> None:
+    def swap() -> None:
+        (folder / "plain").unlink()
+        os.mkfifo(folder / "plain")
+
+    with Members(folder, allow_links=allow_links) as opened:
+        at_the_next("open", monkeypatch, swap, before=True)
+        with pytest.raises(UnsafeBundleError, match="is a pipe, not a regular file"):
+            opened.read("plain", MOST)
+
+
+def test_what_is_no_regular_file_is_not_even_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening some devices does something: rewinds a tape, or starts the clock of a watchdog."""
+    os.mkfifo(folder / "pipe")
+    (folder / "link").symlink_to("/dev/zero")
+    opened_files: list[str] = []
+    for name, options in (("pipe", {}), ("link", {}), ("link", {"allow_links": True})):
+        with Members(folder, **options) as opened, monkeypatch.context() as patched:
+            at_the_next("open", patched, lambda name=name: opened_files.append(name), before=True)
+            with pytest.raises(UnsafeBundleError):
+                opened.read(name, MOST)
+    assert opened_files == []
+
+
 def test_a_file_that_shrinks_while_it_is_read_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not members._NO_FOLLOW:
-        pytest.skip("the call to wait for is another one there")
     with Members(folder) as opened:
         at_the_next("fstat", monkeypatch, lambda: os.truncate(folder / "plain", 4), before=False)
         with pytest.raises(BundleError, match=r"plain: was cut short while it was read: 4 of 13 bytes"):
