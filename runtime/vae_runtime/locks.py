@@ -39,13 +39,13 @@ def take(path: Path) -> Held | None:
     try:
         certain = _lock(descriptor)
         # Whoever held it before may have deleted it since we opened it: then it guards nothing any more.
-        if certain is None or os.fstat(descriptor).st_nlink == 0:
-            os.close(descriptor)
-            return None
+        if certain is not None and os.fstat(descriptor).st_nlink > 0:
+            return Held(descriptor, certain)
     except BaseException:
         os.close(descriptor)
         raise
-    return Held(descriptor, certain)
+    os.close(descriptor)
+    return None
 
 
 @contextlib.contextmanager

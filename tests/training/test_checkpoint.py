@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from vae_runtime.errors import EnvironmentProblem
+from vae_training import checkpoint
 from vae_training.checkpoint import (
     STATE,
     TRAINING,
@@ -260,6 +261,21 @@ def test_missing_extra_and_misshapen_weights_are_named_with_their_shapes() -> No
     assert "encoder.fc_mu.bias is missing, expected (2,)" in message
     assert "decoder.attention is (7,), expected nothing" in message
     assert "decoder.fc.weight is (12, 5), expected (12, 2)" in message
+
+
+def test_a_model_that_its_weights_do_not_fit_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    made_on = []
+
+    def make(config: ModelConfig) -> VAE:
+        made_on.append(torch.empty(0).device.type)
+        return VAE(config)
+
+    monkeypatch.setattr(checkpoint, "VAE", make)
+    with pytest.raises(CheckpointError, match="weights do not fit"):
+        model_from_weights(ModelConfig(8, 8, 1, (2, 3), 2**16), weights(), "here")
+    assert made_on == ["meta"]
+    model_from_weights(CONFIG.model, weights(), "here")
+    assert made_on == ["meta", "meta", "cpu"]
 
 
 def test_of_many_misfits_five_are_named_and_the_others_counted() -> None:
