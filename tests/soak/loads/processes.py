@@ -36,6 +36,29 @@ assert model.sample(70, seed=0).tobytes() == expected
 print(json.dumps([codes, slowest]))
 """
 
+# Requests of a loaded model, each interrupted at some moment; the next one has to be right.
+_INTERRUPTED = """
+import faulthandler, random, signal, sys, vae_runtime
+def interrupt(*_):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, interrupt)
+moments = random.Random(0)
+model = vae_runtime.load(sys.argv[1], threads=2)
+expected = model.sample(200, seed=1).tobytes()
+latents = model.sample_latents(200_000, seed=1)  # hundreds of megabytes of pictures: none is ever finished
+interrupted = 0
+for _ in range(int(sys.argv[2])):
+    faulthandler.dump_traceback_later(20, exit=True)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, moments.uniform(0.001, 0.04))
+        model.decode(latents, dtype="uint8")
+    except KeyboardInterrupt:
+        interrupted += 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
+assert model.sample(200, seed=1).tobytes() == expected
+print(interrupted)
+"""
+
 _EXIT = """
 import sys, threading, time, vae_runtime
 model = vae_runtime.load(sys.argv[1])
@@ -87,26 +110,48 @@ def exits_during_calls(times: int = 20, threads: tuple[int, ...] = (1, 4)) -> li
     return figures
 
 
-def interrupted_while_sampling(times: int = 5, count: int = 1_000_000) -> list[Figure]:
-    """Ctrl-C during `vae-run sample` of very many pictures."""
-    codes, waits, strays, lines = [], [], 0, 0
+def interrupted(commands: int = 5, requests: int = 300) -> list[Figure]:
+    """Ctrl-C during `vae-run sample` of very many pictures, and during very many requests to one model."""
+    return [*_interrupted_commands(commands), *_interrupted_requests(requests)]
+
+
+def _interrupted_commands(times: int, count: int = 1_000_000) -> list[Figure]:
+    codes, waits, words, strays = [], [], set(), 0
     for index in range(times):
         with tempfile.TemporaryDirectory() as folder:
-            process = _start_vae_run("sample", "-n", count, "--seed", 1, "-o", "faces.npy", folder=folder)
-            # From the middle of its imports the signal would be another test: it computes after half a second.
-            time.sleep(1.0 + 0.2 * index)
+            process = _start_vae_run(
+                "-v", "sample", "-n", count, "--seed", 1, "-o", "faces.npy", folder=folder
+            )
+            assert process.stderr is not None
+            while "decoder.onnx runs on" not in process.stderr.readline():  # it says so when it begins
+                if process.poll() is not None:
+                    raise RuntimeError(f"vae-run left with {process.returncode} before it began")
+            time.sleep(0.3 + 0.2 * index)
             process.send_signal(signal.SIGINT)
             started = time.monotonic()
-            _, words = process.communicate(timeout=60)
+            try:
+                words.add(process.communicate(timeout=30)[1].strip())
+            except subprocess.TimeoutExpired:
+                words.add("hung")
+                process.kill()
+                process.wait()
             waits.append(time.monotonic() - started)
             codes.append(process.returncode)
-            lines += len(words.splitlines())
             strays += len(os.listdir(folder))  # noqa: PTH208 - a count
     return [
-        exactly("left with 130", codes.count(130), times),
+        exactly("commands that left with 130", codes.count(130), times),
         at_most("slowest to leave", max(waits), 1, "s"),
-        exactly("lines on stderr", lines, times),
+        exactly("their only words", " or ".join(words), "vae-run: error: interrupted"),
         exactly("files left", strays, 0),
+    ]
+
+
+def _interrupted_requests(times: int) -> list[Figure]:
+    ended = _python(_INTERRUPTED, MODEL, times, timeout=120 + times)
+    words = (ended.stderr.strip().splitlines() or ["none"])[0]
+    return [
+        exactly("requests interrupted at any moment", ended.stdout.strip(), str(times)),
+        exactly("hangs and other ends", words, "none"),
     ]
 
 

@@ -52,9 +52,9 @@ ROWS = {
         Row("L10", "killed while writing", killed.killed_while_writing),
         Row(
             "L11",
-            "Ctrl-C while sampling",
-            processes.interrupted_while_sampling,
-            partial(processes.interrupted_while_sampling, 1),
+            "interrupted while sampling",
+            processes.interrupted,
+            partial(processes.interrupted, 1, 20),
         ),
         Row(
             "L12",
