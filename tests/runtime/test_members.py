@@ -246,6 +246,11 @@ def test_a_disk_that_fails_is_no_fault_of_the_bundle(
         raise OSError(number, os.strerror(number))
 
     with Members(folder) as opened:
-        at_the_next("open", monkeypatch, fail, before=True)
-        with pytest.raises(EnvironmentProblem, match=rf"plain: cannot be read \({os.strerror(number)}\)"):
-            opened.read("plain", MOST)
+        for call in ("open", "fstat"):
+            at_the_next(call, monkeypatch, fail, before=True)
+            with pytest.raises(EnvironmentProblem, match=rf"plain: cannot be read \({os.strerror(number)}\)"):
+                opened.read("plain", MOST)
+        at_the_next("scandir", monkeypatch, fail, before=True)
+        with pytest.raises(EnvironmentProblem, match=rf"folder: cannot be read \({os.strerror(number)}\)"):
+            opened.names()
+        assert opened.read("plain", MOST) == b"what is in it"

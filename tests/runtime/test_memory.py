@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx_bytes import constant, copy_bundle, decoder_of, graph, message, node, read_card, tensor_type
 
 from vae_runtime import Model, memory
 from vae_runtime.errors import EnvironmentProblem, ResourceLimitError
@@ -62,8 +63,6 @@ def test_memory_that_runs_out_in_onnxruntime_is_told_and_the_model_goes_on(
     run_python: Any, gray_bundle: Path, tmp_path: Path
 ) -> None:
     """A decoder that makes 12 MB of each latent, in a process that may have 600 MB more."""
-    from onnx_bytes import constant, copy_bundle, graph, message, node, read_card, tensor_type
-
     shape = [3, 1024, 1024]
     twice = (5, message((1, "axis"), (3, 1), (20, 2)))
     names = ["latent", *(f"twice{number}" for number in range(20))]
@@ -124,6 +123,44 @@ with vae_runtime.load(sys.argv[1], provider="cpu", threads=1) as model:
     assert f"{bundle}/decoder.onnx: failed on a batch of shape (16, 3) on provider 'cpu': " in run
     assert "Unable to allocate" in sample or "failed on a batch" in sample
     assert file_ == f"{tmp_path}/large: its 1073741824 bytes do not fit into memory"
+
+
+def test_a_graph_for_which_there_is_no_room_is_not_opened_and_told(
+    run_python: Any, gray_bundle: Path, tmp_path: Path
+) -> None:
+    weights = constant("weights", np.zeros((1 << 23,), np.float32))
+    data = decoder_of(
+        (gray_bundle / "decoder.onnx").read_bytes(),
+        lambda before, after: [
+            node("ReduceSum", ["weights"], ["sum"]),
+            node("Add", [before, "sum"], [after]),
+        ],
+        [weights],
+    )
+    (tmp_path / "decoder.onnx").write_bytes(data)
+    finished = run_python(
+        """
+import re, resource, sys
+from pathlib import Path
+from vae_runtime.errors import ResourceLimitError
+from vae_runtime.installation import import_onnxruntime
+from vae_runtime.session import Graph
+import_onnxruntime()
+data = Path(sys.argv[1]).read_bytes()
+taken = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1]) << 10
+resource.setrlimit(resource.RLIMIT_AS, (taken + (24 << 20), -1))
+try:
+    Graph("decoder", data, source="b", provider="cpu")
+except ResourceLimitError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+Graph("decoder", data, source="b", provider="cpu")
+""",
+        tmp_path / "decoder.onnx",
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.startswith("b/decoder.onnx: not enough memory to open it: "), finished.stdout
+    assert finished.stdout.count("\n") == 1
 
 
 @pytest.mark.parametrize(
