@@ -84,10 +84,11 @@ def installed_wheels() -> dict[str, str]:
     versions: dict[str, str] = {}
     for name in _WHEELS:
         try:
-            versions[name] = metadata.version(name)
+            # Damaged metadata may tell no version.
+            versions[name] = metadata.version(name) or "of unknown version"
         except metadata.PackageNotFoundError:
             continue
-    return {name: str(version) for name, version in versions.items()}  # None where its metadata is damaged
+    return versions
 
 
 def _refuse_too_old(version: str) -> None:

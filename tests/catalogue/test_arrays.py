@@ -224,6 +224,11 @@ def test_nothing_in_gives_nothing_out(run: Callable[..., Ended]) -> None:
     assert np.load("out.npy").shape == (0, 8, 12)
 
 
+def test_nothing_is_no_point_to_go_through(refuses: Refuses) -> None:
+    np.save("bad.npy", PIXELS[:0])
+    refuses(INTERPOLATE, "bad.npy", 3, "bad.npy: holds no images; expected one")
+
+
 def test_an_array_beside_other_inputs_is_refused(refuses: Refuses) -> None:
     np.save("bad.npy", PIXELS)
     for line in ("vae-run encode BAD out.png", "vae-run reconstruct out.png BAD"):

@@ -110,6 +110,24 @@ def test_an_array_comes_back_as_it_was_saved(
     del read  # Windows cannot write a file that is mapped
 
 
+@given(
+    array=hnp.arrays(
+        st.sampled_from(DTYPES), hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
+    ),
+    order=st.sampled_from("CF"),
+    save=st.sampled_from([np.savez, np.savez_compressed]),
+)
+def test_an_array_comes_back_from_an_archive_as_it_was_saved(
+    tmp_path_factory: pytest.TempPathFactory, array: Array, order: Any, save: Any
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "saved.npz"
+    save(path, one=np.asarray(array, order=order), two=array)
+    for read in read_npz(path).values():
+        assert (read.dtype, read.shape) == (array.dtype, array.shape)
+        assert read.flags.writeable
+        np.testing.assert_array_equal(read, array)
+
+
 @pytest.mark.parametrize("version", [(1, 0), (2, 0)])
 def test_both_header_versions_are_read(tmp_path: Path, version: tuple[int, int]) -> None:
     with (tmp_path / "a.npy").open("wb") as file:

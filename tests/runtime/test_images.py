@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,18 @@ def test_colour_pictures_come_back_unchanged(pictures: Array) -> None:
 )
 def test_pixels_are_rounded_to_the_nearest_and_clipped(value: float, expected: int) -> None:
     assert to_uint8(np.full((1, 1, 1, 1), value, np.float32)) == expected
+
+
+@given(
+    levels=hnp.arrays(np.int64, st.tuples(st.integers(1, 3), st.sampled_from([1, 3]), st.just(2), st.just(3)),
+                      elements=st.integers(-2000, 4000)),
+    dtype=st.sampled_from(["<f4", ">f4", "<f8", ">f8"]),
+)  # fmt: skip
+def test_a_pixel_becomes_the_nearest_of_256_levels_the_even_one_of_two(levels: Array, dtype: str) -> None:
+    pictures = to_uint8((levels / 1024).astype(dtype))
+    arranged = levels[:, 0] if levels.shape[1] == 1 else np.moveaxis(levels, 1, -1)
+    for picture, level in zip(pictures.ravel(), arranged.ravel(), strict=True):
+        assert picture == min(max(round(Fraction(int(level) * 255, 1024)), 0), 255)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,6 +157,18 @@ def test_progress_counts_every_picture_once(folder: Path) -> None:
     seen: list[tuple[int, int]] = []
     load_images(str(folder), image_size=SIZE, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("allowed", [1, 3])
+def test_no_more_threads_decode_than_this_process_may_use(
+    monkeypatch: pytest.MonkeyPatch, allowed: int
+) -> None:
+    from vae_training.data import folder as module
+
+    monkeypatch.setattr(module, "available_processors", lambda: allowed)
+    together = threading.Barrier(allowed)
+    seen = module.in_parallel(lambda _: (together.wait(10), threading.get_ident())[1], 6 * allowed, None)
+    assert len(set(seen)) == allowed
 
 
 def test_an_interruption_in_progress_ends_the_loading(folder: Path) -> None:

@@ -55,7 +55,8 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "advice"), [((25, 25), "24"), ((4, 4), "8"), ((0, 0), "8"), ((-8, 30), "8x28")]
+    ("size", "advice"),
+    [((25, 25), "24"), ((4, 4), "8"), ((0, 0), "8"), ((-8, 30), "8x28"), ((2**40, 8), "16384x8")],
 )
 def test_a_size_that_the_model_cannot_take_is_refused_before_anything_is_read(
     size: tuple[int, int], advice: str
