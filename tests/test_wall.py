@@ -6,15 +6,24 @@ click nor Pillow is. Importing it does nothing to the machine.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
+import os
 import pkgutil
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import vae_runtime
+from vae_runtime.installation import OLDEST_ONNXRUNTIME
+from vae_runtime.scan import MOST_NODES, MOST_TENSORS
+from vae_runtime.wire import MOST_FIELDS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -276,3 +285,134 @@ def test_no_public_name_is_hidden_by_a_module_of_the_same_name() -> None:
     package = Path(vae_runtime.__file__).parent
     modules = {path.stem for path in package.iterdir() if path.suffix == ".py" or path.is_dir()}
     assert not modules & set(vae_runtime.__all__)
+
+
+# What a stranger's file could make run is not there to be run.
+
+DANGEROUS_MODULES = {
+    "pickle", "marshal", "shelve", "dill", "joblib", "subprocess", "socket", "ssl", "http", "urllib", "ftplib",
+    "requests", "multiprocessing", "code", "codeop", "runpy", "pty", "telnetlib", "xmlrpc", "webbrowser",
+}  # fmt: skip
+DANGEROUS_CALLS = {
+    "eval", "exec", "compile", "__import__", "system", "popen", "spawn", "spawnl", "spawnv", "startfile", "execv",
+    "execve", "execvp", "posix_spawn", "unpack_archive", "extractall", "extract", "load_library",
+    "register_custom_ops_library", "enable_profiling", "unsafe_load", "load_pickle",
+}  # fmt: skip
+
+
+def sources(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", sources("runtime"), ids=lambda path: path.stem)
+def test_the_runtime_has_no_way_to_run_code_start_programs_or_open_sockets(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            assert not {alias.name.split(".")[0] for alias in node.names} & DANGEROUS_MODULES
+        elif isinstance(node, ast.ImportFrom):
+            assert (node.module or "").split(".")[0] not in DANGEROUS_MODULES
+        elif isinstance(node, ast.Call):
+            called = node.func
+            # `re.compile` and its like are harmless: what is meant are the built-in functions.
+            bare = called.id if isinstance(called, ast.Name) else ""
+            name = called.attr if isinstance(called, ast.Attribute) else bare
+            assert name not in DANGEROUS_CALLS - {"compile"}, f"line {node.lineno}"
+            assert bare != "compile", f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", sources("runtime", "export", "training"), ids=lambda path: path.stem)
+def test_files_are_read_without_unpickling(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        called = ast.unparse(node.func)
+        settings = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        if called == "torch.load":
+            assert settings.get("weights_only") == "True", f"line {node.lineno}"
+        assert settings.get("allow_pickle") in (None, "False"), f"line {node.lineno}"
+        if called in ("np.load", "numpy.load", "np.lib.format.read_array"):
+            assert settings.get("allow_pickle") == "False", f"line {node.lineno}"
+        assert called not in ("pickle.load", "pickle.loads", "pickle.Unpickler", "joblib.load"), (
+            f"line {node.lineno}"
+        )
+
+
+def test_the_lints_above_see_what_they_look_for(tmp_path: Path) -> None:
+    for line in (
+        "import pickle",
+        "from subprocess import run",
+        "eval('1')",
+        "os.system('true')",
+        "compile('', '', '')",
+    ):
+        bad = tmp_path / "bad.py"
+        bad.write_text(line, encoding="utf-8")
+        with pytest.raises(AssertionError):
+            test_the_runtime_has_no_way_to_run_code_start_programs_or_open_sockets(bad)
+    for line in (
+        "torch.load(f)",
+        "torch.load(f, weights_only=False)",
+        "np.load(f)",
+        "np.load(f, allow_pickle=True)",
+    ):
+        bad.write_text(line, encoding="utf-8")
+        with pytest.raises(AssertionError):
+            test_files_are_read_without_unpickling(bad)
+
+
+# Versions
+
+REQUIREMENT = re.compile(r'"([\w.-]+)(?:\[[\w,]+\])?>=([\d.]+)(?:; *python_version *(>=|<) *\'3\.11\')?"')
+
+
+def declared() -> dict[tuple[str, str], str]:
+    """Lower bounds by the name of a distribution, and by what they say of Python."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    found: dict[tuple[str, str], str] = {}
+    for name, version, condition in REQUIREMENT.findall(text[: text.index("[project.scripts]")]):
+        assert found.setdefault((name, condition), version) == version
+    return found
+
+
+def test_the_bounds_of_onnxruntime_are_those_that_are_checked_when_it_is_imported() -> None:
+    checked = ".".join(map(str, OLDEST_ONNXRUNTIME))
+    condition = ">=" if sys.version_info >= (3, 11) else "<"
+    for wheel in ("onnxruntime", "onnxruntime-gpu"):
+        assert declared()[wheel, condition] == checked
+        assert declared()[wheel, ">="] == "1.27"
+
+
+def test_versions_with_known_holes_are_below_the_bounds() -> None:
+    bounds = {name: tuple(map(int, version.split("."))) for (name, _), version in declared().items()}
+    assert bounds["torch"] >= (2, 10)  # CVE-2026-24747
+    assert bounds["onnx"] >= (1, 21)  # CVE-2026-27489
+    assert bounds["Pillow"] >= (12, 3)  # CVE-2026-59199
+
+
+def test_the_page_on_security_names_the_bounds_and_limits_that_hold() -> None:
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    for number in (MOST_FIELDS, MOST_NODES, MOST_TENSORS):
+        assert f"{number:,} " in text
+    assert "onnxruntime older than 1.27" in text
+    assert "PyTorch older than 2.10" in text
+    assert "onnx older than 1.21" in text
+
+
+@pytest.mark.skipif(not shutil.which("prlimit"), reason="this system has no prlimit")
+def test_the_sandbox_on_the_page_on_security_works(tmp_path: Path, gray_bundle: Path) -> None:
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"```bash sandbox\n(.*?)```", text, re.DOTALL)
+    try:
+        subprocess.run(["unshare", "--map-root-user", "--net", "--pid", "--fork", "true"], check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this system does not let a process give up its network")
+    vae_run = tmp_path / "vae-run"
+    vae_run.write_text(f"#!{sys.executable}\nfrom vae_runtime.cli import main\nmain()\n", encoding="utf-8")
+    vae_run.chmod(0o755)
+    (tmp_path / "bundle").symlink_to(gray_bundle)
+    paths = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "runtime")}
+    finished = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, env={**os.environ, **paths}, capture_output=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert (tmp_path / "faces.png").stat().st_size > 100
