@@ -211,6 +211,17 @@ REFUSED = {
         with_attribute((3, 1)),
         "attribute 'a' of type 0 with its value in i at byte 18",
     ),
+    "an attribute of type 0": (
+        model(
+            (
+                1,
+                onnx.node(
+                    "Relu", ["x"], ["y"], onnx.message((1, "a"), (20, 0)) + onnx.raw_field(2, 5, bytes(4))
+                ),
+            )
+        ),
+        "attribute 'a' of type 0 with its value in f",
+    ),
     "an attribute of an unknown type": (with_attribute((3, 1), (20, 99)), "of type 99 with its value in i"),
     "an attribute of a type above 32 bits": (with_attribute((3, 1), (20, 2**32 + 2)), "of type 4294967298"),
     "an attribute of another type": (with_attribute((3, 1), (20, 7)), "of type 7 with its value in i"),
@@ -251,6 +262,8 @@ REFUSED = {
         with_ints("Conv", "pads", 0, -1),
         "pads of -1 at byte 4; expected from 0 to 256",
     ),
+    "a padding of the least number": (with_ints("Conv", "pads", -(2**63)), "pads of -9223372036854775808"),
+    "a padding of the largest number": (with_ints("Conv", "pads", 2**63 - 1), "pads of 9223372036854775807"),
     "a padding of a billion": (with_ints("AveragePool", "pads", 10**9), "pads of 1000000000"),
     "a kernel of a billion": (with_ints("AveragePool", "kernel_shape", 10**9), "kernel_shape of 1000000000"),
     "a dilation of a billion": (with_ints("Conv", "dilations", 10**9), "dilations of 1000000000"),
@@ -418,6 +431,15 @@ def test_the_order_of_fields_makes_no_difference() -> None:
     graph = onnx.message((5, onnx.constant("w", np.ones(2, np.float32))), (1, RELU))
     seen = scan(onnx.message(OPSET, (7, graph), (1, 8)), "graph")
     assert (seen.ir_version, seen.opset, seen.parameters, seen.tensors) == (8, 17, 2, 1)
+
+
+def test_what_is_left_out_is_what_protobuf_takes_it_for() -> None:
+    """Zero, or no text, as onnxruntime's parser has it."""
+    data = onnx.message((7, onnx.message((1, RELU))), (8, b""), (14, onnx.message((1, "k"))), (14, b""))
+    seen = scan(data, "graph")
+    assert (seen.ir_version, seen.opset, seen.metadata) == (0, 0, {"k": "", "": ""})
+    zeros = scan(onnx.message((1, 0), (7, onnx.message((1, RELU))), (8, onnx.message((2, 0)))), "graph")
+    assert (zeros.ir_version, zeros.opset) == (0, 0)
 
 
 def test_the_tensors_of_attributes_count() -> None:
