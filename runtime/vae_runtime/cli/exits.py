@@ -19,7 +19,7 @@ from typing import NoReturn
 
 import click
 
-from vae_runtime.errors import VaeError, one_line
+from vae_runtime.errors import VaeError, one_line, printable
 
 UNFORESEEN, USAGE, BAD_INPUT, ENVIRONMENT, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 130, 143
 _CLOSED_PIPE = 141  # 128 + SIGPIPE, as the shell has it
@@ -162,20 +162,17 @@ def _stand_in_for_closed_streams() -> None:
             setattr(sys, stream, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", closefd=False))
 
 
-def printable(text: str) -> str:
-    """Return text as one line that a terminal shows as it is: a file's name may hold anything.
+def on_one_line(text: str) -> str:
+    """Return text as one line that a terminal shows as it is: a file's name in it may hold anything.
 
     White space becomes single spaces; what does not show, or would command the terminal, is escaped.
     """
-    line = " ".join(text.split())
-    if line.isprintable():
-        return line
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return printable(" ".join(text.split()))
 
 
 def _say(name: str, message: str) -> None:
     with contextlib.suppress(OSError):  # a full disk behind stderr: the exit code still tells
-        sys.stderr.write(f"{name}: error: {printable(message)}\n")
+        sys.stderr.write(f"{name}: error: {on_one_line(message)}\n")
         sys.stderr.flush()
 
 

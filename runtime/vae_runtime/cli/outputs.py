@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_runtime.atomic import atomic_file, atomic_folder, refuse_existing
-from vae_runtime.cli.exits import printable
 from vae_runtime.cli.pictures import enlarge, save_png
+from vae_runtime.errors import printable
 from vae_runtime.images import to_uint8
 from vae_runtime.tiling import grid
 

@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from vae_runtime.cli.exits import printable
-from vae_runtime.errors import InputError, one_line
+from vae_runtime.errors import InputError, one_line, printable
 
 _log = logging.getLogger(__name__)
 

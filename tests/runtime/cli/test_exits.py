@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vae_runtime
-from vae_runtime.cli.exits import printable, run_command
+from vae_runtime.cli.exits import on_one_line, run_command
 from vae_runtime.errors import (
     BundleError,
     ClosedError,
@@ -246,13 +246,13 @@ SHOWN = {
 
 @pytest.mark.parametrize(("text", "shown"), SHOWN.items(), ids=map(ascii, SHOWN))
 def test_text_is_shown_as_one_line_that_commands_no_terminal(text: str, shown: str) -> None:
-    assert printable(text) == shown
+    assert on_one_line(text) == shown
 
 
 @given(st.lists(st.integers(0, sys.maxunicode).map(chr)).map("".join))
 def test_whatever_is_said_is_one_line(text: str) -> None:
-    assert printable(text).isprintable()
-    assert len(f"{printable(text)}\n".splitlines()) <= 1
+    assert on_one_line(text).isprintable()
+    assert len(f"{on_one_line(text)}\n".splitlines()) <= 1
 
 
 def shell(line: str, *arguments: object) -> tuple[int, bytes, bytes]:
@@ -290,7 +290,7 @@ WARNING = "import warnings; warnings.warn('to programmers', UserWarning)"
 def test_libraries_warnings_show_only_to_those_who_ask(flags: tuple[str, ...], said: bytes) -> None:
     code = f"""
 import click
-from vae_runtime.cli.exits import printable, run_command
+from vae_runtime.cli.exits import on_one_line, run_command
 def work():
     {WARNING}
 run_command(click.Command("test", callback=work), "test", [])

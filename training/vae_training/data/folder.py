@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from vae_runtime.cli.exits import printable
 from vae_runtime.cli.pictures import find_pictures, load_picture
-from vae_runtime.errors import InputError
+from vae_runtime.errors import InputError, one_line
 from vae_runtime.threads import available_processors
 from vae_training.data.image_set import ImageSet, Pictures, Progress, Size, short_name
 from vae_training.errors import DataError
@@ -93,7 +92,7 @@ def _only_good(folder: Path, images: Pictures, failures: list[InputError | None]
         return images
     for failure in failures:
         if failure is not None:
-            logger.warning("left out: %s", printable(str(failure)))
+            logger.warning("left out: %s", one_line(failure))
     if not good.any():
         raise DataError(f"{folder}: none of {len(good)} pictures can be read")
     logger.warning("%s: left out %d of %d pictures", folder, np.count_nonzero(~good), len(good))
