@@ -12,7 +12,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 
-MUTANTS = 1_500
+MUTANTS = 1_000
 TARGETS = ("scan", "bundle", "card", "npy", "npz", "config", "checkpoint", "weights")
 FAULTS = {
     "crash": "death: killed by SIGSEGV",
@@ -56,20 +56,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return run_fuzzer(HERE, folder, "--mutants", MUTANTS, "--seed", 0, "--hang", 60)[0]
 
 
-# What the fuzzer found and is not mended yet.
-OPEN = {
-    "scan": "onnxruntime dies of a LayerNormalization with an empty input",
-    "config": "an integer of 5,000 digits is a ValueError of Python's",
-    "checkpoint": "sizes beyond memory, and random states that PyTorch refuses, are errors of PyTorch's",
-    "weights": "PyTorch's safe loader raises IndexError, AssertionError and others on damaged files",
-}
-
-
 @pytest.mark.parametrize("target", TARGETS)
 def test_mutants_are_read_or_refused_and_nothing_else_happens(target: str, results: Results) -> None:
     found = results[target]["findings"]
-    if found and target in OPEN:
-        pytest.xfail(OPEN[target])
     assert not found, f"{len(found)} findings, such as {found[0]['why']} in {found[0]['path']}"
 
 
@@ -78,7 +67,7 @@ def test_some_mutants_are_refused_and_some_get_through(target: str, results: Res
     counts = results[target]["counts"]
     through = sum(count for outcome, count in counts.items() if outcome != "refused")
     assert counts["refused"] >= 10
-    assert through >= 5
+    assert through >= 3
 
 
 @pytest.fixture(scope="module")
