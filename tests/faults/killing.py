@@ -154,18 +154,16 @@ class _Killing:
         self.server = server
         self.random = random.Random(seed)  # noqa: S311 - no secret
         self.result = Result(name)
+        self.whole: list[str] = []
         self.folder.mkdir()
-        (folder / "clean").mkdir()
-        self.whole = []
-        for version in (0, 1):  # what is whole, from processes that nobody kills; the second one replaces
-            code, _, _ = server.write(name, folder / "clean", version)
+        # What is whole, from processes that nobody kills; the second one replaces, as all the later ones do.
+        for version in (0, 1):
+            code, self.calls, self.seconds = server.write(name, self.folder, version)
             assert code == 0, server.log.read_text()
-            self.whole.append(digest(folder / "clean" / self.writer.target))
+            self.whole.append(digest(self.folder / self.writer.target))
         assert self.whole[0] != self.whole[1]
-        self.version = 0
-        server.write(name, self.folder, 0)
-        _, self.calls, self.seconds = server.write(name, self.folder, 0)
         assert self.calls > 3
+        self.version = 1
 
     def times(self, times: int) -> Result:
         attempts = 0

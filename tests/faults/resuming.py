@@ -23,8 +23,8 @@ from killing import WriterServer
 
 # Eleven steps of four 8x8 images an epoch.
 RUN = (
-    "--data", "images.npy", "--filters", "3,4", "--latent-size", 2, "--batch-size", 4, "--epochs", 3,
-    "--schedule", "onecycle", "--seed", 7, "--device", "cpu", "--save-every", 3, "-q",
+    "--data", "images.npy", "--filters", "3,4", "--latent-size", 2, "--batch-size", 4, "--epochs", 2,
+    "--schedule", "onecycle", "--seed", 7, "--device", "cpu", "--save-every", 4, "-q",
 )  # fmt: skip
 _TIMES = ("seconds", "images_per_second")
 
@@ -40,20 +40,26 @@ class Resumed:
     """What is not the same as without the kills."""
 
 
-def resume_after_kills(kills: int, server: WriterServer | None = None, seed: int = 0) -> Resumed:
+def resume_after_kills(
+    kills: int, server: WriterServer | None = None, seed: int = 0, *, only_at_calls: bool = False
+) -> Resumed:
     """Train, kill it so many times at random moments, go on each time, and compare the ends.
 
-    The sums of the weights, of the optimizer's and the random states, the position, and the metrics but for
-    their timing must be those of a run that was never killed.
+    With `only_at_calls` it is killed at random calls of the file system and never in between, which makes the
+    same seed kill at the same moments. The sums of the weights, of the optimizer's and the random states, the
+    position, and the metrics but for their timing must be those of a run that was never killed.
     """
     if server is None:
         with WriterServer() as new_server:
-            return resume_after_kills(kills, new_server, seed)
+            return resume_after_kills(kills, new_server, seed, only_at_calls=only_at_calls)
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
-        return _train_through(Path(name), kills, server, random.Random(seed))  # noqa: S311 - no secret
+        draws = random.Random(seed)  # noqa: S311 - no secret
+        return _train_through(Path(name), kills, server, draws, 1.0 if only_at_calls else 0.5)
 
 
-def _train_through(folder: Path, kills: int, server: WriterServer, draws: random.Random) -> Resumed:
+def _train_through(
+    folder: Path, kills: int, server: WriterServer, draws: random.Random, at_calls: float
+) -> Resumed:
     pixels = np.random.default_rng(0).integers(0, 256, (48, 8, 8), np.uint8)
     np.save(folder / "images.npy", pixels)
     undisturbed = server.train(folder, *RUN, "-o", "whole")
@@ -63,15 +69,14 @@ def _train_through(folder: Path, kills: int, server: WriterServer, draws: random
     while True:
         result.steps.append(_newest(run))
         resuming = (run / "config.toml").exists()
-        arguments = ("--resume", "parts", "-q", "--save-every", 3) if resuming else (*RUN, "-o", "parts")
+        arguments = ("--resume", "parts", "-q", "--save-every", 4) if resuming else (*RUN, "-o", "parts")
         how: dict[str, Any] = {}
         if result.kills < kills:
-            # Half of the time at a call of the file system, half of the time at any moment; early enough that
-            # some kills are left for the rest of the run.
+            # Early enough that the rest of the run is left for the other kills.
             share = draws.uniform(0, 2 / (kills - result.kills + 1))
             how = (
                 {"kill_at": 1 + int(share * undisturbed.calls)}
-                if draws.random() < 0.5
+                if draws.random() < at_calls
                 else {"kill_after": share * undisturbed.seconds}
             )
         ended = server.train(folder, *arguments, **how)

@@ -14,7 +14,7 @@ from writers import WRITERS, Writer, digest, strays
 from vae_runtime.errors import VaeError
 
 # The bundle's writer computes between its calls, so that of them only some are tried.
-STEPS = {"bundle": 4}
+STEPS = {"bundle": 5}
 MOVED = [name for name in WRITERS if "moved" in name]
 
 
@@ -29,14 +29,10 @@ def whole(tmp_path: Path, writer: Writer) -> list[str]:
     return sums
 
 
-# All kinds of faults for one writer of a file and two of a folder; two kinds for the others.
-CASES = [
-    (name, fault)
-    for name in WRITERS
-    for fault in (
-        FAULTS if name in ("metrics", "checkpoint", "checkpoint, moved") else (FAULTS[0], FAULTS[3])
-    )
-]
+# All kinds of faults for one writer of a file and two of a folder, fewer for those that open a model as well.
+KINDS = dict.fromkeys(("metrics", "checkpoint", "checkpoint, moved"), FAULTS)
+KINDS |= dict.fromkeys(("bundle", "sample folder"), (FAULTS[0], FAULTS[3]))
+CASES = [(name, fault) for name in WRITERS for fault in KINDS.get(name, FAULTS[:1])]
 
 
 @pytest.mark.parametrize(

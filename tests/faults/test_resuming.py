@@ -11,13 +11,10 @@ from resuming import resume_after_kills
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the server that starts runs forks them")
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(
-    writer_server: WriterServer, seed: int
-) -> None:
-    result = resume_after_kills(4, writer_server, seed)
+def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(writer_server: WriterServer) -> None:
+    result = resume_after_kills(4, writer_server, only_at_calls=True)
     assert result.differing == []
-    assert result.kills >= 2
+    assert result.kills >= 3
     assert any(step % 11 for step in result.steps), "no life of the run began inside an epoch"
 
 

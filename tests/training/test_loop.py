@@ -431,6 +431,15 @@ def test_inside_an_epoch_it_saves_every_so_many_steps(bars: Images, small: Small
     assert losses(rows) == losses(whole)
 
 
+def test_an_epochs_last_step_is_saved_once(
+    bars: Images, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = []
+    monkeypatch.setattr(loop, "save_checkpoint", lambda *_, position, **__: saved.append(position))
+    Trainer(small(), bars(), RunFolder(tmp_path), save_every=5).run()
+    assert saved == [Position(1, 0, 5), Position(2, 0, 10)]
+
+
 def test_without_being_told_it_saves_inside_an_epoch_when_ten_minutes_have_gone_by(
     bars: Images, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
