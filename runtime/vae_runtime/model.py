@@ -268,14 +268,20 @@ class Model:
     def _run(self, role: str, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
         outputs = self._graphs[role].run(batch)
         for output in outputs:
-            # One NaN or infinity makes the sum so: a single pass, and no array of answers.
-            if not np.isfinite(output.sum(dtype=np.float64)):
-                bad = int(np.count_nonzero(~np.isfinite(output)))
-                raise NonFiniteError(
-                    f"{self._bundle.source}: the {role} produced {bad} NaN or infinite values of {output.size}; "
-                    "its weights are broken, or its input is far outside of what it was trained on"
-                )
+            # One NaN or infinity makes the sum of squares so, in a single pass without an array of answers; so do
+            # some large numbers. A plain sum of both infinities would make numpy warn.
+            flat = output.reshape(-1)
+            if not math.isfinite(np.einsum("i,i->", flat, flat)):
+                self._refuse_non_finite(role, output)
         return outputs
+
+    def _refuse_non_finite(self, role: str, output: npt.NDArray[np.float32]) -> None:
+        bad = int(np.count_nonzero(~np.isfinite(output)))
+        if bad:
+            raise NonFiniteError(
+                f"{self._bundle.source}: the {role} produced {bad} NaN or infinite values of {output.size}; "
+                "its weights are broken, or its input is far outside of what it was trained on"
+            )
 
     def _in_chunks(self, total: int, work: Callable[[slice], None]) -> None:
         if self._closed:  # an empty request would not notice

@@ -344,6 +344,32 @@ def test_a_model_that_produces_nan_or_infinity_is_told_on(
         assert np.isfinite(model.decode([[1.0, 0, 0]])).all()
 
 
+def test_both_infinities_at_once_are_told_without_a_warning(tmp_path: Path, gray_bundle: Path) -> None:
+    """Warnings are errors here: numpy gives one for a sum of both."""
+    decoder = decoder_of(
+        (gray_bundle / "decoder.onnx").read_bytes(),
+        lambda before, after: [
+            node("Mul", [before, "huge"], ["larger"]),
+            node("Mul", ["larger", "huge"], [after]),
+        ],
+        [constant("huge", np.full(1, 3e38, np.float32))],
+    )
+    with vae_runtime.load(copy_bundle(gray_bundle, tmp_path / "b", {"decoder.onnx": decoder})) as model:
+        with pytest.raises(NonFiniteError, match="produced 192 NaN or infinite values of 288"):
+            model.decode([[1.0, 0, 0], [-1.0, 0, 0], [0.0, 0, 0]])
+        assert not model.decode([[0.0, 0, 0]]).any()
+
+
+def test_large_numbers_are_no_infinities(tmp_path: Path, gray_bundle: Path) -> None:
+    """Their squares would be."""
+    decoder = decoder_of(
+        (gray_bundle / "decoder.onnx").read_bytes(),
+        lambda before, after: [node("Identity", [before], [after])],
+    )
+    with vae_runtime.load(copy_bundle(gray_bundle, tmp_path / "b", {"decoder.onnx": decoder})) as model:
+        assert model.decode([[3e38, 0, 0]]).max() == np.float32(3e38)
+
+
 @pytest.mark.parametrize("role", ["encoder", "decoder"])
 @pytest.mark.parametrize("weight", [np.nan, np.inf])
 def test_weights_that_are_no_numbers_are_told_at_the_first_call(
