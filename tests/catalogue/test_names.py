@@ -77,7 +77,7 @@ FINE = [
     b"a\nb.npy",
     b"con.npy",
     b"%s%n{0}.npy",
-    b"z" * 200 + b".npy",
+    b"z" * 251 + b".npy",
 ]
 
 
