@@ -406,6 +406,6 @@ def test_weights_that_are_too_large_for_float32_are_refused(tmp_path: Path, plai
         load_source(tmp_path / "weights.safetensors")
 
 
-def test_a_checkpoint_right_below_the_root_is_read_like_any_other(run: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_without_its_run_is_read_without_metrics(run: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(list_checkpoints(RunFolder(run).checkpoints)[-1], tmp_path / "alone")
     assert load_source(copied).metrics == {}
