@@ -95,7 +95,8 @@ model.reconstruct(model.sample(70, seed=7, dtype="uint8"))
 model.interpolate(np.zeros(3), np.ones(3), 5)
 model.encode(model.sample(3))
 watching = False
-print(sorted({event for event, *_ in events} - {"_thread.start_new_thread", "_thread.start_joinable_thread", "array.__new__"}))
+harmless = {"_thread.start_new_thread", "_thread.start_joinable_thread", "array.__new__"}
+print(sorted({event for event, *_ in events} - harmless))
 """,
     )
     opened, dangerous, written, during_calls = printed.splitlines()
