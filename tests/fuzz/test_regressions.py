@@ -112,7 +112,6 @@ def test_a_decoder_that_gives_another_number_of_images_is_refused(gray_bundle: P
         model.sample(2, seed=1)
 
 
-@NOT_MENDED
 def test_a_decoder_that_gives_both_infinities_gives_no_warning_of_numpys(
     gray_bundle: Path, tmp_path: Path
 ) -> None:
