@@ -87,7 +87,10 @@ REFUSED = {
         "a reference to a function's attribute",
     ),
     "external data": (model((1, RELU), (5, onnx.outside_constant("w", [2], "../secret"))), "external data"),
-    "external data by location alone": (with_tensor((2, 1), (14, 1)), "external data"),
+    "external data by location alone": (
+        with_tensor((2, 1), (14, 1)),
+        "refused: external data at byte 22; expected every tensor inside the file",
+    ),
     # Parsers keep 32 bits of an enumeration: this is 1 to onnxruntime.
     "external data by a location above 32 bits": (with_tensor((2, 1), (14, 2**32 + 1)), "external data"),
     "an unknown location": (with_tensor((2, 1), (14, 2)), "external data"),
@@ -149,6 +152,14 @@ REFUSED = {
         "a tensor of data type 8 at byte 18; expected a type of plain numbers",
     ),
     "a tensor of nothing": (with_tensor((1, 1)), "data type 0"),
+    "a tensor that says that it is of nothing": (
+        with_tensor((1, 1), (2, 0), (9, b"1234")),
+        "data type 0 at byte 18",
+    ),
+    "ten dimensions": (
+        with_tensor((1, bytes([1] * 10)), (2, 1), (9, b"1234")),
+        "a tensor of shape [1, 1, 1, 1, 1, 1, 1, 1, 1] at byte 18",
+    ),
     "a tensor of a type above 32 bits": (with_tensor((2, 2**32 + 1)), "data type 4294967297"),
     "a tensor larger than its bytes": (
         with_tensor((1, 2**30), (2, 1), (9, b"1234")),
@@ -310,15 +321,15 @@ REFUSED = {
     ),
     "too many initializers": (
         model((1, RELU), *[(5, onnx.message((1, 0), (2, 1), (8, str(n)))) for n in range(MOST_TENSORS + 1)]),
-        f"more than {MOST_TENSORS} tensors",
+        f"more than {MOST_TENSORS} tensors at byte 94910",
     ),
     "too many inputs of a node": (
         model((1, onnx.node("Concat", ["x"] * (MOST_INPUTS + 1), ["y"]))),
-        f"a node of more than {MOST_INPUTS} inputs or outputs at byte",
+        f"a node of more than {MOST_INPUTS} inputs or outputs at byte 5",
     ),
     "too many outputs of a node": (
         model((1, onnx.node("Split", ["x"], ["y"] * (MOST_INPUTS + 1)))),
-        f"a node of more than {MOST_INPUTS} inputs or outputs",
+        f"a node of more than {MOST_INPUTS} inputs or outputs at byte 5",
     ),
 }
 
@@ -354,7 +365,9 @@ def test_refused_with_the_reason_and_the_place(data: bytes, reason: str) -> None
     ],
 )
 def test_an_operator_off_the_list_is_refused(operator: str) -> None:
-    with pytest.raises(UnsafeBundleError, match=f"operator '{operator}' at byte"):
+    with pytest.raises(
+        UnsafeBundleError, match=f"operator '{operator}' at byte 4; expected one of the operators that small"
+    ):
         scan(model((1, onnx.node(operator, [], ["y"]))), "graph")
 
 
@@ -386,6 +399,14 @@ PASSES = {
     "raw numbers of eight bytes": (with_tensor((1, 2), (1, 1), (2, 13), (9, bytes(16))), 2),
     "packed floats": (with_tensor((1, 3), (2, 1), (4, bytes(12))), 3),
     "packed whole numbers": (with_tensor((1, 3), (2, 7), (7, b"\1\2\x80\1")), 3),
+    "floats one by one": (
+        model((1, RELU), (5, onnx.message((1, 3), (2, 1)) + 3 * onnx.raw_field(4, 5, bytes(4)))),
+        3,
+    ),
+    "two tensors": (
+        model((1, RELU), *[(5, onnx.constant(str(n), np.ones(n, np.float32))) for n in (2, 5)]),
+        7,
+    ),
     "whole numbers, some packed": (with_tensor((1, 3), (2, 9), (5, 1), (5, b"\0\1")), 3),
     "numbers below zero": (with_tensor((1, 1), (2, 6), (5, 2**64 - 1)), 1),
     "a tensor of no numbers": (with_tensor((1, 0), (1, 2**31 - 1), (2, 1)), 0),
