@@ -116,6 +116,8 @@ def interrupted(commands: int = 5, requests: int = 300) -> list[Figure]:
 
 
 def _interrupted_commands(times: int, count: int = 1_000_000) -> list[Figure]:
+    # A shell starts what runs in the background with SIGINT ignored, and so would be what is started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     codes, waits, words, strays = [], [], set(), 0
     for index in range(times):
         with tempfile.TemporaryDirectory() as folder:
