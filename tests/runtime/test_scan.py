@@ -266,6 +266,14 @@ REFUSED = {
         model((1, RELU), (11, onnx.message((2, onnx.message((4, b"")))))),
         "a sequence",
     ),
+    "an output that is a sequence": (
+        model((1, RELU), (12, onnx.message((2, onnx.message((4, b"")))))),
+        "a sequence",
+    ),
+    "a value in between that is a map": (
+        model((1, RELU), (13, onnx.message((2, onnx.message((5, b"")))))),
+        "a map",
+    ),
     "text that is not UTF-8": (model((1, onnx.message((4, b"\xff")))), "op_type that is not UTF-8"),
     # Operators that make much of little.
     "a stride of 65": (with_ints("Conv", "strides", 1, 65), "strides of 65 at byte 4; expected from 0 to 64"),

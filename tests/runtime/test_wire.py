@@ -115,13 +115,25 @@ def test_a_run_of_floats_that_is_not_whole_is_refused() -> None:
         (message((7, b""), (7, b"")), "ModelProto.graph twice at byte 2"),
         (message((2, b"\xff")), "producer_name that is not UTF-8 at byte 0"),
         (message((2, b"\xed\xa0\x80")), "producer_name that is not UTF-8"),  # half of a surrogate pair
-        (message((2, "a\0b")), "a zero byte in producer_name"),
+        (message((2, "a\0b")), "a zero byte in producer_name at byte 0"),
         (message((2, "a" * (LONGEST_NAME + 1))), "producer_name of 1025 bytes at byte 0; expected at most 1024"),
         (message((6, "a" * (LONGEST_TEXT + 1))), "doc_string of 1048577 bytes"),
     ],
 )  # fmt: skip
 def test_what_parsers_could_read_differently_is_refused(data: bytes, reason: str) -> None:
     assert refused("ModelProto", data).startswith(f"graph: refused: {reason}")
+
+
+def test_nothing_is_said_to_be_expected_where_nothing_is() -> None:
+    assert refused("ModelProto", b"\x80") == "graph: refused: a number that does not end at byte 0"
+    assert (
+        refused("NodeProto", message((60, 1)))
+        == "graph: refused: field 60 in a NodeProto at byte 0; expected an ONNX model"
+    )
+    assert (
+        refused("NodeProto", message((3, "n"), (60, 1)))
+        == "graph: refused: field 60 in a NodeProto at byte 3"
+    )
 
 
 def test_the_longest_texts_and_the_largest_tag_pass() -> None:
@@ -174,7 +186,10 @@ def test_packed_numbers_count_too() -> None:
     reader, found = one("TensorProto", message((7, b"\1" * (MOST_FIELDS - 1))))
     assert len(reader.numbers(found)) == MOST_FIELDS - 1
     reader, found = one("TensorProto", message((7, b"\1" * MOST_FIELDS)))
-    with pytest.raises(UnsafeBundleError, match=f"more than {MOST_FIELDS} fields and numbers"):
+    place = found.start + MOST_FIELDS - 1
+    with pytest.raises(
+        UnsafeBundleError, match=f"more than {MOST_FIELDS} .* outside of raw data at byte {place}$"
+    ):
         reader.numbers(found)
 
 
