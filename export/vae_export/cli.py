@@ -100,8 +100,10 @@ def vae_export(
     from vae_export.parity import Tolerances
     from vae_export.sources import load_source
     from vae_runtime.atomic import refuse_existing
+    from vae_training.device import respect_quota
 
     console = Console(stderr=True, quiet=quiet, highlight=False)
+    respect_quota()
     require_supported(opset)
     target = output or _beside(source)
     refuse_existing(target, overwrite=overwrite)
@@ -158,7 +160,11 @@ def _images(model: Source, data: str | None) -> ImageSet:
     from vae_training.data import load_images
 
     shape = model.model.config
-    own = model.config.data if model.config and data is None else DataConfig(source=data or "faces")
+    own = (
+        model.config.data
+        if model.config and data is None
+        else DataConfig(source="faces" if data is None else data)
+    )
     settings = asdict(own)
     source = settings.pop("source")
     settings.pop("validation")

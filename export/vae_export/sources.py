@@ -167,8 +167,8 @@ def _as_float32(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """
     for name, tensor in tensors.items():
         kind = str(tensor.dtype).removeprefix("torch.")
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
-            raise SourceError(f"{path}: {name} is a {kind} tensor of a kind that no weights have")
+        if tensor.layout != torch.strided or tensor.is_meta or not tensor.is_floating_point():
+            raise SourceError(f"{path}: {name} is a {kind} tensor; expected stored floating point numbers")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise SourceError(
                 f"{path}: {name} has {tensor.numel()} elements, more than are stored; expected weights, not a view"

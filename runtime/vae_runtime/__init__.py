@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vae_runtime.errors import InputError as InputError
     from vae_runtime.errors import NonFiniteError as NonFiniteError
     from vae_runtime.errors import ProviderError as ProviderError
+    from vae_runtime.errors import ResourceLimitError as ResourceLimitError
     from vae_runtime.errors import UnsafeBundleError as UnsafeBundleError
     from vae_runtime.errors import VaeError as VaeError
     from vae_runtime.images import to_float as to_float
@@ -57,6 +58,7 @@ _HOME = {
     "BundleError": "errors",
     "UnsafeBundleError": "errors",
     "EnvironmentProblem": "errors",
+    "ResourceLimitError": "errors",
     "ProviderError": "errors",
     "ClosedError": "errors",
     "NonFiniteError": "errors",

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from vae_runtime.errors import ProviderError
-from vae_training.device import choose_device, describe_device
+from vae_training import device
+from vae_training.device import choose_device, describe_device, respect_quota
 
 
 @pytest.fixture
@@ -39,3 +40,17 @@ def test_cuda_where_there_is_none_is_an_error_of_the_environment(has_cuda: None)
 
 def test_the_cpu_is_described_with_its_threads() -> None:
     assert describe_device(torch.device("cpu")) == f"CPU ({torch.get_num_threads()} threads)"
+
+
+@pytest.mark.parametrize(("allowed", "threads"), [(1, 1), (2, 2), (3, 2)])
+def test_a_containers_quota_bounds_the_threads_and_never_adds_any(
+    monkeypatch: pytest.MonkeyPatch, allowed: int, threads: int
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(device, "available_processors", lambda: allowed)
+    try:
+        torch.set_num_threads(2)
+        respect_quota()
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)

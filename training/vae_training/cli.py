@@ -162,9 +162,11 @@ def vae_train(
 
 
 def _start(config: Config, output: Path | None, save_every: int | None, *, quiet: bool) -> None:
+    from vae_training.device import respect_quota
     from vae_training.loop import Trainer, fit_model_to_images
     from vae_training.run_folder import RunFolder, next_free_folder
 
+    respect_quota()
     images = _load(config, quiet=quiet)
     config = fit_model_to_images(config, images)
     folder = RunFolder(output or next_free_folder(_RUNS, images.name))
@@ -180,9 +182,11 @@ def _start(config: Config, output: Path | None, save_every: int | None, *, quiet
 
 def _resume(path: Path, options: dict[str, Any], save_every: int | None, *, quiet: bool) -> None:
     from vae_training.checkpoint import newest_checkpoint
+    from vae_training.device import respect_quota
     from vae_training.loop import Trainer, fit_model_to_images
     from vae_training.run_folder import RunFolder
 
+    respect_quota()
     folder = RunFolder(path)
     folder.require_run()
     with folder.locked():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from vae_runtime.errors import ProviderError
+from vae_runtime.threads import available_processors
 
 
 def choose_device(name: str) -> torch.device:
@@ -28,3 +29,14 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"CUDA ({torch.cuda.get_device_name(device)})"
     return f"CPU ({torch.get_num_threads()} threads)"
+
+
+def respect_quota() -> None:
+    """Let PyTorch use no more threads than the processors that this process may use.
+
+    It counts them by affinity and does not see a container's quota: with more threads than that, each step
+    waits for those that are held up. For a process of our own: it changes PyTorch's setting.
+    """
+    allowed = available_processors()
+    if torch.get_num_threads() > allowed:
+        torch.set_num_threads(allowed)
