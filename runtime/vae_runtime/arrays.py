@@ -15,6 +15,7 @@ import os
 import stat
 import sys
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -48,6 +49,7 @@ _HEADER_ERRORS = (
     SyntaxError,
     OverflowError,
     RecursionError,
+    MemoryError,  # of Python's parser, where signs stand too deep
     KeyError,
     tokenize.TokenError,
 )
@@ -201,7 +203,9 @@ def _parse_header(first: bytes, source: str, *, any_type: bool = False) -> _Head
     stream = io.BytesIO(first)
     try:
         version = npy_format.read_magic(stream)
-        shape, fortran_order, dtype = _HEADER_READERS[version](stream)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that Python 2 wrote it
+            shape, fortran_order, dtype = _HEADER_READERS[version](stream)
     except _HEADER_ERRORS as error:
         raise InputError(f"{source}: not a complete .npy array of numbers ({one_line(error)})") from error
     if dtype.hasobject:

@@ -6,8 +6,10 @@ releases Python's lock while it works, and no thread waits for another inside a 
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 
 # Images per call. On two AVX-512 cores the rate is flat from 32 to 256 and this keeps the activations
 # (8 MB for the classic decoder) within the processors' cache.
@@ -20,33 +22,46 @@ GPU_CHUNK = 4096
 def for_each_chunk(total: int, work: Callable[[slice], None], *, chunk: int, threads: int) -> None:
     """Call `work` on consecutive slices that cover `range(total)`, from up to `threads` threads at once.
 
-    The first error, in the order of the slices, is raised; slices not yet begun are left out then, as they
-    are after an interruption.
+    The calling thread is one of them, and the only one where no other can be started: at the interpreter's
+    end, or at a limit of threads. The first error, in the order of the slices, is raised; slices not yet begun
+    are left out then, as they are after an interruption.
     """
-    slices = [slice(start, min(start + chunk, total)) for start in range(0, total, chunk)]
-    if threads == 1 or len(slices) < 2:
-        for piece in slices:
-            work(piece)
-        return
-    with ThreadPoolExecutor(min(threads, len(slices)), thread_name_prefix="vae-runtime") as pool:
-        try:
-            futures = _submit(pool, work, slices)
-            for future in futures:
-                future.result()
-            for piece in slices[len(futures) :]:
+    waiting = deque(slice(start, min(start + chunk, total)) for start in range(0, total, chunk))
+    failed: dict[int, BaseException] = {}
+
+    def work_off() -> None:
+        while True:
+            try:
+                piece = waiting.popleft()
+            except IndexError:
+                return
+            try:
                 work(piece)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            except BaseException as error:  # noqa: BLE001 - raised below, in the thread that called
+                failed[piece.start] = error
+                waiting.clear()
+
+    # Not a ThreadPoolExecutor: Ctrl-C inside of its own locks leaves them taken, and its threads wait for ever.
+    helpers = [
+        threading.Thread(target=work_off, name=f"vae-runtime-{number}")
+        for number in range(1, min(threads, len(waiting)))
+    ]
+    try:
+        _start(helpers)
+        work_off()
+    finally:
+        waiting.clear()
+        for helper in helpers:
+            if helper.ident is not None:
+                helper.join()
+    if failed:
+        # An interruption goes before any error.
+        raise failed[min(failed, key=lambda start: (isinstance(failed[start], Exception), start))]
 
 
-def _submit(
-    pool: ThreadPoolExecutor, work: Callable[[slice], None], slices: list[slice]
-) -> list[Future[None]]:
-    """Hand over as many as can be: at the interpreter's end, or at a limit of threads, Python starts no more."""
-    futures: list[Future[None]] = []
-    for piece in slices:
-        try:
-            futures.append(pool.submit(work, piece))
-        except RuntimeError:
-            break
-    return futures
+def _start(helpers: list[threading.Thread]) -> None:
+    if not threading.main_thread().is_alive():
+        return  # the interpreter is ending: whoever works now, works alone
+    with contextlib.suppress(RuntimeError):  # no more threads can be started
+        for helper in helpers:
+            helper.start()

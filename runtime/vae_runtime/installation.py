@@ -43,7 +43,7 @@ def import_onnxruntime() -> ModuleType:
         EnvironmentProblem: missing, doubled, broken or too old, with the pip lines that mend it.
     """
     imported = sys.modules.get("onnxruntime")
-    if imported is not None:
+    if imported is not None and not _is_being_imported(imported):
         return _imported_by_the_host(imported)
     os.environ.setdefault(_NO_TELEMETRY, "1")
     installed = installed_wheels()
@@ -64,6 +64,11 @@ def import_onnxruntime() -> ModuleType:
         raise EnvironmentProblem(_broken_message(installed, "its module is empty"))
     _refuse_too_old(str(onnxruntime.__version__))
     return onnxruntime
+
+
+def _is_being_imported(module: ModuleType) -> bool:
+    """Tell whether another thread is in the midst of importing it: an import then waits for that thread."""
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
 def _imported_by_the_host(onnxruntime: ModuleType) -> ModuleType:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.random  # now, or a fork during another thread's first use would inherit the import's lock
 import numpy.typing as npt
 
 from vae_runtime.errors import InputError
@@ -16,6 +17,7 @@ Latents = npt.NDArray[np.float32]
 METHODS = ("slerp", "lerp")
 _ALIASES = {"linear": "lerp"}
 
+_LARGEST = float(np.finfo(np.float32).max)
 # Below this sine of the angle two directions are taken for one: the plane between them is rounding noise.
 _PARALLEL = 1e-6
 
@@ -74,7 +76,8 @@ def slerp(a: npt.ArrayLike, b: npt.ArrayLike, fraction: float) -> Latents:
     if sine < _PARALLEL:
         return lerp(a, b, fraction)
     weighted = np.sin((1.0 - fraction) * angle) * start + np.sin(fraction * angle) * end
-    point: Latents = (weighted / sine).astype(np.float32)
+    # An arc bulges beyond its ends: where those are as large as float32 can be, it stops there.
+    point: Latents = np.clip(weighted / sine, -_LARGEST, _LARGEST).astype(np.float32)
     return point
 
 

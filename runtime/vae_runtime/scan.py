@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 from vae_runtime.errors import UnsafeBundleError
-from vae_runtime.onnx_schema import ELEMENTS, LARGEST_INTS, OPERATORS, VALUE_FIELDS
+from vae_runtime.onnx_schema import ELEMENTS, LARGEST_INTS, OPERATORS, VALUE_FIELDS, WITH_GAPS
 from vae_runtime.wire import Found, Reader
 
 MOST_NODES = 4_000
@@ -186,17 +186,23 @@ class _Scanner:
                 attributes[attribute.name] = attribute
             elif name in ("input", "output"):
                 names[name] += 1
-        if operator not in OPERATORS:
-            raise self._reader.refuse(
-                node.at, f"operator {operator!r}", "one of the operators that small image models need"
-            )
-        if max(names.values(), default=0) > MOST_INPUTS:
-            raise self._reader.refuse(node.at, f"a node of more than {MOST_INPUTS} inputs or outputs")
+                names["empty"] += name == "input" and found.start == found.end
+        self._check_operator(node.at, operator, names)
         self._check_meaning(node.at, operator, attributes)
         self.seen.operators[operator] += 1
         self.seen.nodes += 1
         if self.seen.nodes > MOST_NODES:
             raise self._reader.refuse(node.at, f"more than {MOST_NODES} nodes")
+
+    def _check_operator(self, at: int, operator: str, names: Counter[str]) -> None:
+        if operator not in OPERATORS:
+            raise self._reader.refuse(
+                at, f"operator {operator!r}", "one of the operators that small image models need"
+            )
+        if max(names["input"], names["output"]) > MOST_INPUTS:
+            raise self._reader.refuse(at, f"a node of more than {MOST_INPUTS} inputs or outputs")
+        if names["empty"] and operator not in WITH_GAPS:
+            raise self._reader.refuse(at, f"an input of {operator} that is left empty", "a name")
 
     def _check_meaning(self, at: int, operator: str, attributes: Mapping[str, _Attribute]) -> None:
         """Refuse what makes far more than it is given."""

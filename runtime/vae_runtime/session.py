@@ -73,7 +73,8 @@ class Graph:
         # Before onnxruntime, whose older versions read files that a graph names; the card from these very bytes.
         seen = scan(data, self.source)
         self.card = _read_card(seen, role, self.source)
-        self._session, self.provider = _open(data, seen, self.source, provider)
+        with calls_under_way:
+            self._session, self.provider = _open(data, seen, self.source, provider)
         _check_signature(self._session, self.card, self.source)
         self._input, self._outputs = SIGNATURES[role]
         self._rows = [_row(name, self.card) for name in self._outputs]
@@ -99,6 +100,8 @@ class Graph:
         try:
             with calls_under_way:
                 outputs: list[Batch] = session.run(self._outputs, {self._input: batch})
+        except ClosedError:  # the interpreter is ending
+            raise
         except Exception as error:
             kind = ResourceLimitError if is_exhaustion(error) else EnvironmentProblem
             raise kind(

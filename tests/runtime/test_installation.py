@@ -198,3 +198,25 @@ def test_once_imported_it_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatc
 
 def test_the_error_is_of_the_environment() -> None:
     assert issubclass(EnvironmentProblem, RuntimeError)
+
+
+def test_threads_that_open_the_first_models_at_once_all_get_theirs(
+    run_python: Any, gray_bundle: Path
+) -> None:
+    """The first one imports onnxruntime; the others must not take what is half imported."""
+    finished = run_python(
+        """
+import sys, threading, vae_runtime.model
+sizes = []
+start = threading.Barrier(6)
+def work():
+    start.wait()
+    sizes.append(vae_runtime.load(sys.argv[1]).sample(1).shape)
+threads = [threading.Thread(target=work) for _ in range(6)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(sizes))
+""",
+        gray_bundle,
+    )
+    assert (finished.stdout, finished.stderr) == ("6\n", "")

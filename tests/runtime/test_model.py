@@ -559,6 +559,26 @@ sys.exit(0)
         assert finished.stderr == ""
 
 
+def test_leaving_while_other_threads_open_models_is_no_crash(run_python: Any, gray_bundle: Path) -> None:
+    for _ in range(3):
+        finished = run_python(
+            """
+import sys, threading, time, vae_runtime
+def work():
+    while True:
+        vae_runtime.load(sys.argv[1])
+for _ in range(4):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.3)
+sys.exit(0)
+""",
+            gray_bundle,
+            flags=("-W", "error"),
+        )
+        assert finished.returncode == 0, finished.stderr
+        assert finished.stderr == ""
+
+
 def test_what_leaves_last_may_still_use_the_model(run_python: Any, gray_bundle: Path) -> None:
     finished = run_python(
         """

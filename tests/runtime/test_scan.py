@@ -124,6 +124,10 @@ REFUSED = {
         model((1, RELU), more=(OPSET, (14, onnx.message((1, "ort_config"), (2, "{}"))))),
         "settings for onnxruntime (metadata 'ort_config') at byte 22",
     ),
+    "an input left empty": (
+        model((1, onnx.node("LayerNormalization", ["x", "scale", ""], ["y"]))),
+        "an input of LayerNormalization that is left empty at byte 4; expected a name",
+    ),
     "an initializer twice": (
         model((1, RELU), *[(5, onnx.constant("w", np.ones(1, np.float32)))] * 2),
         "initializer 'w' twice at byte 33; expected once",

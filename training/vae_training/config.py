@@ -224,7 +224,10 @@ def _as_type(value: object, hint: Any, source: str) -> object:
             raise ConfigError(f"{source} is {value!r}; expected {len(kinds)} values")
         return tuple(_as_type(item, kind, source) for item, kind in zip(value, kinds, strict=True))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ConfigError(f"{source} is larger than any floating point number; expected less") from error
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"{source} is {value!r}; expected {hint.__name__}")
     return value
