@@ -19,7 +19,8 @@ def choose_device(name: str) -> torch.device:
         built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for the CPU only"
         raise ProviderError(
             f"device 'cuda' is not available: PyTorch {torch.__version__} is built {built} and sees no GPU. "
-            "Expected an NVIDIA GPU with its driver (nvidia-smi shows it) and a CUDA build of PyTorch"
+            "Expected an NVIDIA GPU with its driver (nvidia-smi shows it) and a CUDA build of PyTorch; "
+            "device 'cpu' trains without one"
         )
     return torch.device("cuda" if name == "cuda" or (name == "auto" and available) else "cpu")
 
