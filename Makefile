@@ -51,8 +51,8 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/bandit -q -ll -r runtime/vae_runtime export/vae_export training/vae_training
 
-# The runtime's lines and branches that its tests reach, in forked and started processes too. Where a test sets a
-# limit on the size of files, the coverage's own file meets it as well and the test fails.
+# The runtime's lines and branches that its tests reach, in forked and started processes too. Tests that bound the
+# size of files, watch what is opened or interrupt at any moment catch the measuring itself, and fail under it.
 coverage: $(STAMP)
 	-$(BIN)/python -m coverage run -m pytest -q tests/runtime tests/test_wall.py
 	$(BIN)/python -m coverage combine -q
