@@ -24,6 +24,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     if request.param == "by name":
         monkeypatch.setattr(members, "_NO_FOLLOW", 0)
         monkeypatch.setattr(members, "_FOLDERS_OPEN", False)
+        monkeypatch.delattr(os, "O_DIRECTORY", raising=False)
     path = tmp_path / "folder"
     path.mkdir()
     (path / "plain").write_bytes(b"what is in it")
@@ -154,10 +155,39 @@ def test_a_folder_that_is_replaced_meanwhile_is_read_to_the_end(tmp_path: Path) 
     with Members(folder) as opened:
         folder.rename(tmp_path / "old")
         folder.mkdir()
-        (folder / "plain").write_bytes(b"another")
+        (folder / "other").write_bytes(b"another")
         assert opened.names() == ["plain"]
         assert opened.read("plain", MOST) == b"what is in it"
-    assert read(folder, "plain") == b"another"
+    assert read(folder, "other") == b"another"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders have no descriptors there")
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("nothing", "No such file or directory"),
+        ("a file", "Not a directory"),
+        ("a pipe", "Not a directory"),
+    ],
+)
+def test_what_is_no_folder_is_refused_at_once_and_not_waited_for(
+    tmp_path: Path, kind: str, reason: str
+) -> None:
+    if kind == "a file":
+        (tmp_path / "it").touch()
+    elif kind == "a pipe":
+        os.mkfifo(tmp_path / "it")
+    with pytest.raises(BundleError, match=rf"/it: cannot be read \({reason}\)$"), Members(tmp_path / "it"):
+        pytest.fail("let in")
+
+
+def test_leaving_twice_closes_no_file_of_somebody_else(folder: Path) -> None:
+    opened = Members(folder)
+    with opened:
+        opened.read("plain", MOST)
+    with (folder / "plain").open("rb") as other:  # the descriptor that has become free
+        opened.__exit__(None, None, None)
+        assert other.read() == b"what is in it"
 
 
 def at_the_next(call: str, monkeypatch: pytest.MonkeyPatch, do: Any, *, before: bool) -> None:
@@ -201,6 +231,61 @@ def test_a_file_that_becomes_a_link_just_before_it_is_opened_is_refused(
             opened.read("plain", MOST)
 
 
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="links are followed on opening there")
+def test_a_file_that_becomes_a_link_to_itself_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told by the system alone: what lies behind the link is the very file that was looked at."""
+
+    def swap() -> None:
+        (tmp_path / "plain").rename(tmp_path / "moved")
+        (tmp_path / "plain").symlink_to("moved")
+
+    (tmp_path / "plain").touch()
+    with Members(tmp_path) as opened:
+        at_the_next("open", monkeypatch, swap, before=True)
+        with pytest.raises(UnsafeBundleError, match="/plain: is a symbolic link"):
+            opened.read("plain", MOST)
+
+
+@pytest.mark.parametrize("number", [errno.ELOOP, errno.EMLINK])
+def test_a_link_is_told_from_what_each_system_says_of_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """FreeBSD says that there are too many links. Of a file that is none, that is told as it was said."""
+
+    def fail() -> None:
+        raise OSError(number, os.strerror(number))
+
+    with Members(folder) as opened:
+        at_the_next("open", monkeypatch, fail, before=True)
+        with pytest.raises(BundleError, match=rf"/plain: cannot be read \({os.strerror(number)}\)$"):
+            opened.read("plain", MOST)
+
+        def swap_and_fail() -> None:
+            (folder / "plain").unlink()
+            (folder / "plain").symlink_to("../outside")
+            fail()
+
+        at_the_next("open", monkeypatch, swap_and_fail, before=True)
+        with pytest.raises(UnsafeBundleError, match="/plain: is a symbolic link"):
+            opened.read("plain", MOST)
+
+
+@pytest.mark.parametrize("allow_links", [False, True])
+def test_only_where_links_must_be_looked_for_may_no_other_file_take_the_place(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, allow_links: bool
+) -> None:
+    (folder / "other").write_bytes(b"another")
+    with Members(folder, allow_links=allow_links) as opened:
+        at_the_next("open", monkeypatch, lambda: (folder / "other").replace(folder / "plain"), before=True)
+        if members._NO_FOLLOW or allow_links:
+            assert opened.read("plain", MOST) == b"another"
+        else:
+            with pytest.raises(UnsafeBundleError, match="/plain: is a symbolic link"):
+                opened.read("plain", MOST)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 @pytest.mark.parametrize("allow_links", [False, True])
 def test_a_file_that_becomes_a_pipe_just_before_it_is_opened_is_refused_and_not_waited_for(
@@ -238,7 +323,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(
             opened.read("plain", MOST)
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.ENFILE])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENFILE, errno.ENOMEM])
 def test_a_disk_that_fails_is_no_fault_of_the_bundle(
     folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
