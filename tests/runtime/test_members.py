@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,28 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(
 def test_a_device_behind_a_link_is_refused(folder: Path) -> None:
     (folder / "link").symlink_to("/dev/zero")
     with pytest.raises(UnsafeBundleError, match="is a device, not a regular file"):
+        read(folder, "link", allow_links=True)
+
+
+def test_a_disk_in_the_folder_is_refused(folder: Path) -> None:
+    try:
+        os.mknod(folder / "disk", 0o600 | stat.S_IFBLK, os.makedev(7, 200))
+    except (AttributeError, PermissionError):
+        pytest.skip("devices cannot be made here")
+    with pytest.raises(UnsafeBundleError, match="/disk: is a device, not a regular file"):
+        read(folder, "disk")
+
+
+def test_a_kind_of_file_that_is_not_known_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    door = os.stat_result((0o150600, *[0] * 9))  # of Solaris
+    monkeypatch.setattr(Members, "_stat", lambda *_: door)
+    with pytest.raises(UnsafeBundleError, match="/plain: is something else, not a regular file"):
+        read(folder, "plain")
+
+
+def test_a_link_that_leads_nowhere_is_told_so_where_links_are_let_through(folder: Path) -> None:
+    (folder / "link").symlink_to("nowhere")
+    with pytest.raises(BundleError, match=r"/link: cannot be read \(No such file or directory\)"):
         read(folder, "link", allow_links=True)
 
 
@@ -321,6 +344,39 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(
         at_the_next("fstat", monkeypatch, lambda: os.truncate(folder / "plain", 4), before=False)
         with pytest.raises(BundleError, match=r"plain: was cut short while it was read: 4 of 13 bytes"):
             opened.read("plain", MOST)
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_as_it_was(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Members(folder) as opened:
+        at_the_next("fstat", monkeypatch, lambda: os.truncate(folder / "plain", 1 << 40), before=False)
+        assert opened.read("plain", MOST) == b"what is in it"
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not say how large it is")
+def test_a_file_that_does_not_fit_into_memory_is_no_fault_of_the_bundle(
+    folder: Path, run_python: Any
+) -> None:
+    os.truncate(folder / "plain", 1 << 32)
+    finished = run_python(
+        """
+import resource, sys
+from pathlib import Path
+from vae_runtime.errors import ResourceLimitError
+from vae_runtime.members import Members
+with Members(Path(sys.argv[1])) as opened:
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 28),) * 2)
+    try:
+        opened.read("plain", 1 << 40)
+    except ResourceLimitError as error:
+        print(error)
+""",
+        folder,
+    )
+    message = f"{folder}/plain: its 4294967296 bytes do not fit into memory\n"
+    assert finished.stdout == message, finished.stderr
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENFILE, errno.ENOMEM])
