@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ def shipped(tmp_path: Path, gray_bundle: Path, monkeypatch: pytest.MonkeyPatch) 
     place = tmp_path / "shipped"
     copy_bundle(gray_bundle, place / "one")
     (place / "not a model").mkdir()
+    (place / "no sums" / "SHA256SUMS").mkdir(parents=True)
     (place / "README.md").write_text("no folder")
-    monkeypatch.setattr(bundle, "_SHIPPED", (place, tmp_path / "no such folder"))
+    monkeypatch.setattr(bundle, "_SHIPPED", (place, tmp_path / "no such folder", place / "README.md"))
     return place
 
 
@@ -41,6 +43,10 @@ def test_a_bundle_gives_its_graphs_by_role(gray_bundle: Path) -> None:
     assert read.graphs == {
         role: (gray_bundle / f"{role}.onnx").read_bytes() for role in ("encoder", "decoder")
     }
+
+
+def test_graphs_that_came_from_no_sums_have_no_sum() -> None:
+    assert bundle.Bundle("memory", {}).sha256 == ""
 
 
 def test_a_prior_is_read_where_there_is_one(tmp_path: Path, gray_bundle: Path) -> None:
@@ -84,10 +90,107 @@ def test_shipped_models_are_folders_with_sums(shipped: Path) -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_names_there_are(shipped: Path) -> None:
+    shutil.copytree(shipped / "one", shipped / "another")
     with pytest.raises(
-        BundleError, match=r"two: no such bundle; expected a bundle's folder or a shipped .*\(one\)"
+        BundleError,
+        match=r"^two: no such bundle; expected a bundle's folder or a shipped .*\(another, one\)$",
     ):
         read_bundle("two")
+
+
+def test_the_models_in_the_package_go_before_those_beside_it_and_all_are_sorted(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = tmp_path / "beside"
+    for name in ("two", "one", "another"):
+        shutil.copytree(shipped / "one", beside / name)
+    shutil.copytree(shipped / "one", shipped / "middle")
+    monkeypatch.setattr(bundle, "_SHIPPED", (shipped, beside))
+    assert list(shipped_models().items()) == [
+        ("another", beside / "another"),
+        ("middle", shipped / "middle"),
+        ("one", shipped / "one"),
+        ("two", beside / "two"),
+    ]
+
+
+@pytest.mark.parametrize("layout", ["wheel", "checkout"])
+def test_models_are_found_where_a_wheel_or_a_checkout_holds_them(
+    tmp_path: Path, gray_bundle: Path, run_python: Any, layout: str
+) -> None:
+    """Also where the packages are reached through a link and the model's files are links into a cache."""
+    root = tmp_path / "installed"
+    package = root / "runtime" / "vae_runtime"
+    without = shutil.ignore_patterns("models", "__pycache__")
+    shutil.copytree(Path(vae_runtime.__file__).parent, package, ignore=without)
+    model = (package if layout == "wheel" else root) / "models" / "one"
+    model.mkdir(parents=True)
+    for path in gray_bundle.iterdir():
+        (model / path.name).symlink_to(path)
+    (tmp_path / "link").symlink_to(root)
+    finished = run_python(
+        "from vae_runtime.bundle import *; print(list(shipped_models()), *read_bundle('one').graphs)",
+        FIRST_ON_PATH=str(tmp_path / "link" / "runtime"),
+    )
+    assert finished.stdout == "['one'] encoder decoder\n", finished.stderr
+
+
+def test_what_was_read_cannot_be_changed(gray_bundle: Path) -> None:
+    with open_bundle(gray_bundle) as opened:
+        sums = read_sums(opened)
+    for checked in (read_bundle(gray_bundle), sums):
+        with pytest.raises(FrozenInstanceError):
+            checked.sha256 = "0" * 64  # type: ignore[misc]
+
+
+def test_sums_that_are_a_link_to_nowhere_are_a_link_and_not_missing(
+    tmp_path: Path, gray_bundle: Path
+) -> None:
+    target = copy_bundle(gray_bundle, tmp_path / "b")
+    (target / "SHA256SUMS").unlink()
+    (target / "SHA256SUMS").symlink_to("nowhere")
+    with pytest.raises(UnsafeBundleError, match="/SHA256SUMS: is a symbolic link"):
+        read_bundle(target)
+
+
+def test_a_graph_that_was_changed_is_refused_with_how_both_sums_begin(
+    tmp_path: Path, gray_bundle: Path
+) -> None:
+    target = copy_bundle(gray_bundle, tmp_path / "b", {"decoder.onnx": b"changed"}, sums=False)
+    written = hashlib.sha256((gray_bundle / "decoder.onnx").read_bytes()).hexdigest()[:16]
+    found = hashlib.sha256(b"changed").hexdigest()[:16]
+    with pytest.raises(BundleError) as refused:
+        read_bundle(target)
+    assert str(refused.value) == (
+        f"{target / 'decoder.onnx'}: SHA-256 differs: {found}... of 7 bytes; SHA256SUMS says {written}... "
+        "The file is damaged or was changed: copy or export the bundle again"
+    )
+
+
+def test_of_a_long_line_a_message_shows_the_beginning(tmp_path: Path, gray_bundle: Path) -> None:
+    for number, (line, shown) in enumerate(
+        (
+            ("x" * 101, f"line 1 is '{'x' * 100}'; expected"),
+            (f"{ZEROS}  {'y' * 101}", f"'{'y' * 100}'; expected"),
+        )
+    ):
+        target = copy_bundle(gray_bundle, tmp_path / str(number), {"SHA256SUMS": line.encode()}, sums=False)
+        with pytest.raises(BundleError, match=shown):
+            read_bundle(target)
+
+
+def test_a_name_of_sixty_four_characters_is_a_name(tmp_path: Path, gray_bundle: Path) -> None:
+    names = ["a" * 64, "Z-9_.b", "_", "-0", "icon.png", "console", "com", "lpt10"]
+    text = "".join(f"{ZEROS}  {name}\n" for name in names).encode()
+    target = copy_bundle(gray_bundle, tmp_path / "b", {"SHA256SUMS": text}, sums=False)
+    with open_bundle(target) as opened:
+        assert dict(read_sums(opened).by_name) == dict.fromkeys(names, ZEROS)
+
+
+def test_the_largest_sums_that_are_read(tmp_path: Path, gray_bundle: Path) -> None:
+    target = copy_bundle(gray_bundle, tmp_path / "b", {"SHA256SUMS": b"x" * (1 << 20)}, sums=False)
+    with pytest.raises(BundleError, match="line 1 is 'xxx"):
+        read_bundle(target)
 
 
 def test_where_nothing_is_shipped_the_message_says_so(
