@@ -150,7 +150,11 @@ def _state_dict(loaded: object, path: Path, depth: int = 0) -> dict[str, Tensor]
         for key in _NESTED:
             if isinstance(loaded.get(key), Mapping) and depth < _DEEPEST:
                 return _state_dict(loaded[key], path, depth + 1)
-        tensors = {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
+        tensors = {
+            name: value
+            for name, value in loaded.items()
+            if isinstance(name, str) and isinstance(value, Tensor)
+        }
         if tensors:
             return _as_float32(tensors, path)
     raise SourceError(

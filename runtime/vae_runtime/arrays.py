@@ -204,7 +204,7 @@ def _parse_header(first: bytes, source: str, *, any_type: bool = False) -> _Head
     try:
         version = npy_format.read_magic(stream)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that Python 2 wrote it
+            warnings.simplefilter("ignore")  # what numpy has to say about old ways of writing headers
             shape, fortran_order, dtype = _HEADER_READERS[version](stream)
     except _HEADER_ERRORS as error:
         raise InputError(f"{source}: not a complete .npy array of numbers ({one_line(error)})") from error

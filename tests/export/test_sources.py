@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle  # noqa: TID251 - to write files that must not be loaded
 import shutil
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -371,14 +372,28 @@ def test_a_view_that_repeats_what_is_stored_is_refused(tmp_path: Path, plain_vae
     [
         torch.zeros(3).to_sparse(),
         torch.zeros(3, dtype=torch.complex64),
+        torch.zeros(3, dtype=torch.int64),
         torch.zeros(3, device="meta"),
     ],
-    ids=["sparse", "complex", "without data"],
+    ids=["sparse", "complex", "whole numbers", "without data"],
 )
 def test_tensors_that_are_no_weights_are_refused(tmp_path: Path, plain_vae: Plain, odd: Tensor) -> None:
     torch.save({**plain_vae().state_dict(), "encoder.conv1.bias": odd}, tmp_path / "weights.pth")
     with pytest.raises(SourceError, match=r"weights\.pth"):
         load_source(tmp_path / "weights.pth")
+
+
+def test_names_that_are_no_text_are_passed_over(tmp_path: Path, plain_vae: Plain) -> None:
+    """Among them PyTorch's storages, which warn of their own age when they are shown."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        storage = torch.TypedStorage(1)
+    weights = plain_vae().state_dict()
+    torch.save({**weights, storage: torch.zeros(1), 3: torch.zeros(1)}, tmp_path / "weights.pth")
+    found = load_source(tmp_path / "weights.pth").model.state_dict()
+    assert {name: tensor.tolist() for name, tensor in found.items()} == {
+        name: tensor.tolist() for name, tensor in weights.items()
+    }
 
 
 def test_sizes_without_any_data_take_no_memory(tmp_path: Path, plain_vae: Plain) -> None:

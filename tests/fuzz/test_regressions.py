@@ -95,6 +95,14 @@ def test_a_header_as_python_2_wrote_it_gives_no_warning_of_numpys(
         assert read_npy(path).tolist() == [0, 0]
 
 
+def test_a_data_type_by_a_name_that_numpy_is_giving_up_is_refused_without_its_warning(tmp_path: Path) -> None:
+    header = b"{'descr': 'a4', 'fortran_order': False, 'shape': (2,)}"
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(8))
+    with pytest.raises(InputError):
+        read_npy(path)
+
+
 def test_a_decoder_that_gives_another_number_of_images_is_refused(gray_bundle: Path, tmp_path: Path) -> None:
     def twice(image: str, output: str) -> list[bytes]:
         axis = onnx_bytes.message((1, "axis"), (3, 0), (20, 2))
