@@ -56,7 +56,14 @@ def for_each_chunk(total: int, work: Callable[[slice], None], *, chunk: int, thr
                 helper.join()
     if failed:
         # An interruption goes before any error.
-        raise failed[min(failed, key=lambda start: (isinstance(failed[start], Exception), start))]
+        first = failed[min(failed, key=lambda start: (isinstance(failed[start], Exception), start))]
+        try:
+            raise first
+        finally:
+            # An error knows the frames that it came through, and these know it: the arrays of a large request
+            # would be held until the garbage is next collected.
+            del first
+            failed.clear()
 
 
 def _start(helpers: list[threading.Thread]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import sys
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -91,3 +94,26 @@ def test_no_thread_is_left_behind() -> None:
     before = threading.active_count()
     for_each_chunk(20, lambda _: None, chunk=1, threads=4)
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_after_an_error_nothing_of_the_request_is_held(threads: int) -> None:
+    """Without waiting for the collector of cycles."""
+
+    class Array:
+        """What a request works on."""
+
+    array: Array | None = Array()
+    held = weakref.ref(array)
+
+    def work(piece: slice, array: object) -> None:
+        raise ValueError(f"piece {piece.start} of {array}")
+
+    gc.disable()
+    try:
+        with pytest.raises(ValueError, match="piece") as refused:
+            for_each_chunk(10, functools.partial(work, array=array), chunk=1, threads=threads)
+        del refused, array
+        assert held() is None
+    finally:
+        gc.enable()
