@@ -6,19 +6,18 @@ The metadata is part of the graph's file, so there is no second file that could 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, NoReturn
+from typing import Any
 
 from vae_runtime.errors import BundleError, one_line
+from vae_runtime.strict_json import parse_json
 
 METADATA_KEY = "vae_edge.card"
 FORMAT_VERSION = 1
 
 _LARGEST_CARD = 1 << 20  # bytes; ours are about 2,000
 _DEEPEST = 16  # objects and lists within each other; ours has 3
-_LONGEST_NUMBER = 32  # characters
 _LONGEST_SHOWN = 100  # characters of a value in a message
 _KINDS = {str: "text", int: "a whole number", dict: "an object", list: "a list", float: "a number"}
 
@@ -167,51 +166,14 @@ def _parse(text: str, source: str) -> dict[str, Any]:
     if len(text) > _LARGEST_CARD:
         raise BundleError(f"{source}: a card of {len(text)} characters; expected at most {_LARGEST_CARD}")
     try:
-        record = json.loads(
-            text,
-            object_pairs_hook=_refuse_duplicates,
-            parse_constant=_refuse_constant,
-            parse_int=_bounded_int,
-            parse_float=_finite_float,
-        )
-    except (ValueError, RecursionError) as error:
+        record = parse_json(text)
+    except ValueError as error:
         raise BundleError(f"{source}: its card is not valid JSON ({one_line(error)})") from error
     if not isinstance(record, dict):
         raise BundleError(f"{source}: its card is not a JSON object")
     if _is_deeper(record, _DEEPEST):
         raise BundleError(f"{source}: its card nests deeper than {_DEEPEST} levels")
     return record
-
-
-def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    record: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in record:
-            raise ValueError(f"key {key[:_LONGEST_SHOWN]!r} stands twice")
-        record[key] = value
-    return record
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _bounded_int(digits: str) -> int:
-    return int(_bounded(digits))
-
-
-def _finite_float(digits: str) -> float:
-    number = float(_bounded(digits))
-    if not math.isfinite(number):
-        raise ValueError(f"{digits} is too large a number")
-    return number
-
-
-def _bounded(digits: str) -> str:
-    # Turning a million digits into a number would take seconds.
-    if len(digits) > _LONGEST_NUMBER:
-        raise ValueError(f"a number of {len(digits)} digits")
-    return digits
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

@@ -347,7 +347,7 @@ def test_a_state_with_wrong_content_is_refused_by_its_path(
         ('"epoch": 9', '"epoch": 9, "epoch": 9', "stands twice"),
         ('"beta": 0.25', '"beta": NaN', "NaN is not JSON"),
         ('"beta": 0.25', '"beta": 1e999', "beyond all numbers"),
-        ('"seed": 0', f'"seed": {"9" * 5000}', "an integer of 5000 digits"),
+        ('"seed": 0', f'"seed": {"9" * 5000}', "a number of 5000 characters"),
     ],
 )
 def test_what_python_would_read_but_is_no_json_is_refused(

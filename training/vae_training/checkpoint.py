@@ -25,10 +25,10 @@ from torch import Tensor
 
 from vae_runtime._version import __version__
 from vae_runtime.atomic import atomic_folder, remove_folder
+from vae_runtime.strict_json import parse_json
 from vae_training.config import Config, ModelConfig
 from vae_training.errors import CheckpointError, ConfigError, DivergedError, NonFiniteWeightsError
 from vae_training.model import VAE
-from vae_training.strict_json import parse_json
 from vae_training.tensor_files import not_finite, read_file, tensors_from_bytes, tensors_to_bytes
 
 _log = logging.getLogger(__name__)

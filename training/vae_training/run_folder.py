@@ -17,10 +17,10 @@ from typing import Any
 from vae_runtime.atomic import atomic_file, disk_errors_explained, folder_made
 from vae_runtime.locks import taken
 from vae_runtime.scratch import sweep
+from vae_runtime.strict_json import parse_json
 from vae_training.checkpoint import list_checkpoints
 from vae_training.config import Config
 from vae_training.errors import CheckpointError, ConfigError, FolderInUseError
-from vae_training.strict_json import parse_json
 from vae_training.tensor_files import read_file
 
 _log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from vae_runtime.errors import BundleError, EnvironmentProblem
 from vae_runtime.members import Members
+from vae_runtime.strict_json import parse_json
 from vae_training.errors import CheckpointError
-from vae_training.strict_json import parse_json
 
 LARGEST_FILE = 4 << 30  # bytes; the classic model has 1.6 million
 _LARGEST_HEADER = 16 << 20  # bytes; the format would allow 100 million
