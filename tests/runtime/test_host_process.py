@@ -378,28 +378,34 @@ print(codes)
 
 
 @needs_fork
-@pytest.mark.parametrize("threads", [2, 3])
-def test_a_child_forked_after_loading_works_and_so_does_its_parent(host: Host, threads: int) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_children_forked_after_loading_work_and_so_does_their_parent(host: Host, threads: int) -> None:
+    """One child closes its model, the other leaves that to its end. A bare session hangs or crashes there."""
     printed = host(
         """
 import os, sys
 import numpy as np, vae_runtime
 model = vae_runtime.load(sys.argv[1], threads=int(sys.argv[2]))
 right = model.sample(300, 7)
-child = os.fork()
-if child == 0:
-    same = np.array_equal(model.sample(300, 7), right)
-    model.close()
-    sys.exit(not same)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), np.array_equal(model.sample(300, 7), right))
+for closes in (True, False):
+    child = os.fork()
+    if child == 0:
+        same = np.array_equal(model.sample(300, 7), right)
+        again = np.array_equal(vae_runtime.load(sys.argv[1]).sample(300, 7), right)
+        if closes:
+            model.close()
+        sys.exit(not (same and again))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), np.array_equal(model.sample(300, 7), right),
+          flush=True)  # or the next child would print it as well
 """,
         threads,
     )
-    assert printed == "0 True\n"
+    assert printed == "0 True\n0 True\n"
 
 
-@needs_fork
-@pytest.mark.parametrize("method", ["fork", "forkserver"])
+@pytest.mark.parametrize(
+    "method", [pytest.param("fork", marks=needs_fork), pytest.param("forkserver", marks=needs_fork), "spawn"]
+)
 def test_pools_of_processes_get_the_model(host: Host, method: str) -> None:
     printed = host(
         """
@@ -415,3 +421,56 @@ if __name__ == "__main__":
         method,
     )
     assert printed == "True\n"
+
+
+# Leaving
+
+
+@pytest.mark.parametrize("n", [3, 200])
+@pytest.mark.parametrize("workers", [1, 4])
+def test_leaving_while_other_threads_work_is_no_crash(host: Host, workers: int, n: int) -> None:
+    """A bare session aborts the process here: "terminate called without an active exception"."""
+    for _ in range(3):
+        host(
+            """
+import sys, threading, time, vae_runtime
+model = vae_runtime.load(sys.argv[1])
+def work():
+    while True:
+        model.sample(int(sys.argv[3]))
+for _ in range(int(sys.argv[2])):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.05)
+sys.exit(0)
+""",
+            workers,
+            n,
+        )
+
+
+def test_leaving_while_other_threads_open_models_is_no_crash(host: Host) -> None:
+    for _ in range(3):
+        host(
+            """
+import sys, threading, time, vae_runtime
+def work():
+    while True:
+        vae_runtime.load(sys.argv[1])
+for _ in range(4):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.3)
+sys.exit(0)
+"""
+        )
+
+
+def test_what_leaves_last_may_still_use_the_model(host: Host) -> None:
+    printed = host(
+        """
+import atexit, sys
+atexit.register(lambda: print(model.sample(200).shape))
+import vae_runtime
+model = vae_runtime.load(sys.argv[1])
+"""
+    )
+    assert printed == "(200, 1, 8, 12)\n"

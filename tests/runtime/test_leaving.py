@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,21 @@ def test_who_leaves_waits_until_the_outermost_of_nested_calls_ends(calls: CallsU
     assert not leaver.is_alive()
 
 
-def test_who_leaves_does_not_wait_for_itself(calls: CallsUnderWay) -> None:
+@pytest.fixture
+def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sleeps between two looks fails."""
+    monkeypatch.setattr(leaving, "time", Impatient)
+
+
+class Impatient:
+    monotonic = time.monotonic
+
+    @staticmethod
+    def sleep(_: float) -> None:
+        pytest.fail("waited for nobody")
+
+
+def test_who_leaves_does_not_wait_for_itself(calls: CallsUnderWay, no_wait: None) -> None:
     """An interruption between entering a call and being in it leaves the count up."""
     calls.__enter__()
     calls.leave()
@@ -147,7 +162,7 @@ def test_a_call_that_comes_during_a_fork_begins_after_it(calls: CallsUnderWay) -
     assert calls._depths == {}
 
 
-def test_the_thread_that_forks_may_call_meanwhile(calls: CallsUnderWay) -> None:
+def test_the_thread_that_forks_may_call_meanwhile(calls: CallsUnderWay, no_wait: None) -> None:
     calls._before_fork()
     with calls:
         calls._before_fork()

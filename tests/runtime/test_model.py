@@ -1,9 +1,8 @@
-"""The model: against PyTorch, in any batch size, from any thread and process."""
+"""The model: against PyTorch, in any batch size and from any thread. In other processes: test_host_process.py."""
 
 from __future__ import annotations
 
 import copy
-import multiprocessing
 import pickle  # noqa: TID251 - of our own objects, to be sure that worker processes get them
 import re
 import threading
@@ -175,6 +174,25 @@ def test_eight_threads_on_one_model_give_bit_equal_results(gray: Model) -> None:
         ):
             np.testing.assert_array_equal(images, same_images)
             np.testing.assert_array_equal(means, same_means)
+
+
+def test_where_no_thread_can_be_started_the_caller_does_the_work(
+    gray: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = gray.sample(300, 7)
+    started: list[object] = []
+    start = threading.Thread.start
+
+    def start_one(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_one)
+    with vae_runtime.load(gray._bundle.source, threads=4) as model:
+        np.testing.assert_array_equal(model.sample(300, 7), expected)
+    assert started
 
 
 @given(data=st.data())
@@ -437,33 +455,7 @@ def test_a_closed_model_says_that_it_is_closed(gray_bundle: Path, call: Callable
     assert model.card.name == "tiny-gray"
 
 
-def test_closing_during_calls_of_other_threads_ends_them_in_order(gray_bundle: Path, gray: Model) -> None:
-    right = gray.sample(130, 7)
-    for _ in range(20):
-        model = vae_runtime.load(gray_bundle, threads=2)
-        begun, ended = threading.Barrier(5), []
-
-        def work(model: Model = model, begun: threading.Barrier = begun, ended: list[bool] = ended) -> None:
-            begun.wait()
-            try:
-                while True:
-                    ended.append(np.array_equal(model.sample(130, 7), right))
-            except ClosedError:
-                ended.append(True)
-
-        workers = [threading.Thread(target=work) for _ in range(4)]
-        for worker in workers:
-            worker.start()
-        begun.wait()
-        model.close()
-        for worker in workers:
-            worker.join(timeout=30)
-            assert not worker.is_alive()
-        assert len(ended) >= 4
-        assert all(ended)
-
-
-# Other processes
+# Copies
 
 
 def copies() -> dict[str, Callable[[Model], Model]]:
@@ -494,122 +486,6 @@ def test_a_copy_needs_no_file(tmp_path: Path, gray_bundle: Path, gray: Model) ->
     data = pickle.dumps(vae_runtime.load(bundle))
     bundle.rename(tmp_path / "gone")
     np.testing.assert_array_equal(pickle.loads(data).sample(3, 7), gray.sample(3, 7))  # noqa: S301
-
-
-def test_a_spawned_process_gets_the_model(gray: Model) -> None:
-    """Its worker must be importable there: the bound method of the model itself is."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        found = pool.apply(gray.sample, (70, 7))
-    np.testing.assert_array_equal(found, gray.sample(70, 7))
-
-
-@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system has no fork")
-@pytest.mark.parametrize("threads", [1, 4])
-def test_a_forked_child_uses_the_model_and_ends_in_order(
-    run_python: Any, gray_bundle: Path, threads: int
-) -> None:
-    finished = run_python(
-        """
-import os, sys, warnings
-import numpy as np, vae_runtime
-model = vae_runtime.load(sys.argv[1], threads=int(sys.argv[2]))
-before = model.sample(200, 7)
-child = os.fork()
-if child == 0:
-    same = np.array_equal(model.sample(200, 7), before)
-    again = np.array_equal(vae_runtime.load(sys.argv[1]).sample(200, 7), before)
-    sys.exit(0 if same and again else 1)
-_, status = os.waitpid(child, 0)
-assert np.array_equal(model.sample(200, 7), before)
-sys.exit(os.waitstatus_to_exitcode(status))
-""",
-        gray_bundle,
-        threads,
-        flags=("-W", "error"),
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stderr == ""
-
-
-@pytest.mark.parametrize("n", [3, 200])
-@pytest.mark.parametrize("workers", [1, 4])
-def test_leaving_while_other_threads_work_is_no_crash(
-    run_python: Any, gray_bundle: Path, workers: int, n: int
-) -> None:
-    """A bare session aborts the process here: "terminate called without an active exception"."""
-    for _ in range(3):
-        finished = run_python(
-            """
-import sys, threading, time, vae_runtime
-model = vae_runtime.load(sys.argv[1])
-def work():
-    while True:
-        model.sample(int(sys.argv[3]))
-for _ in range(int(sys.argv[2])):
-    threading.Thread(target=work, daemon=True).start()
-time.sleep(0.05)
-sys.exit(0)
-""",
-            gray_bundle,
-            workers,
-            n,
-            flags=("-W", "error"),
-        )
-        assert finished.returncode == 0, finished.stderr
-        assert finished.stderr == ""
-
-
-def test_leaving_while_other_threads_open_models_is_no_crash(run_python: Any, gray_bundle: Path) -> None:
-    for _ in range(3):
-        finished = run_python(
-            """
-import sys, threading, time, vae_runtime
-def work():
-    while True:
-        vae_runtime.load(sys.argv[1])
-for _ in range(4):
-    threading.Thread(target=work, daemon=True).start()
-time.sleep(0.3)
-sys.exit(0)
-""",
-            gray_bundle,
-            flags=("-W", "error"),
-        )
-        assert finished.returncode == 0, finished.stderr
-        assert finished.stderr == ""
-
-
-def test_what_leaves_last_may_still_use_the_model(run_python: Any, gray_bundle: Path) -> None:
-    finished = run_python(
-        """
-import atexit, sys
-atexit.register(lambda: print(model.sample(200).shape))
-import vae_runtime
-model = vae_runtime.load(sys.argv[1])
-""",
-        gray_bundle,
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stdout == "(200, 1, 8, 12)\n"
-
-
-def test_where_no_thread_can_be_started_the_caller_does_the_work(
-    gray: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = gray.sample(300, 7)
-    started: list[object] = []
-    start = threading.Thread.start
-
-    def start_one(thread: threading.Thread) -> None:
-        if started:
-            raise RuntimeError("can't start new thread")
-        started.append(thread)
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", start_one)
-    with vae_runtime.load(gray._bundle.source, threads=4) as model:
-        np.testing.assert_array_equal(model.sample(300, 7), expected)
-    assert started
 
 
 # The shipped model
