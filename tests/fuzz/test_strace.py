@@ -49,8 +49,6 @@ HARMLESS = (
     sys.prefix, sys.base_prefix, "/sys/fs/cgroup/", "/sys/devices/system/cpu", "/proc/self/", "/proc/meminfo",
     "/proc/cpuinfo",
 )  # fmt: skip
-
-
 OPEN = re.compile(r'open(?:at2?)?\((?:[^,"]*, )?"([^"]*)"')
 
 
@@ -65,12 +63,7 @@ def opened_between_marks(log: str) -> list[str]:
         if mark:
             ready |= mark[1] == "ready"
             reading = mark[1] == "begin"
-        elif (
-            ready
-            and reading
-            and "O_DIRECTORY" not in line
-            and (call := re.search(r'open(?:at2?)?\((?:[^,"]*, )?"([^"]*)"', line))
-        ):
+        elif ready and reading and "O_DIRECTORY" not in line and (call := OPEN.search(line)):
             paths.append(call[1])
     return paths
 

@@ -1,4 +1,4 @@
-"""Finding a bundle, and refusing one whose files are not those that were written."""
+"""Reading a bundle, and refusing one whose files are not those that were written. Finding it: test_finding.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import subprocess
-import zipfile
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -21,19 +20,7 @@ from onnx_bytes import changed_card, copy_bundle
 
 import vae_runtime
 from vae_runtime import BundleError, InputError, UnsafeBundleError, bundle
-from vae_runtime.bundle import find_bundle, open_bundle, read_bundle, read_sums, shipped_models
-
-
-@pytest.fixture
-def shipped(tmp_path: Path, gray_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A place of shipped models with one called `one`, and beside it what is no model."""
-    place = tmp_path / "shipped"
-    copy_bundle(gray_bundle, place / "one")
-    (place / "not a model").mkdir()
-    (place / "no sums" / "SHA256SUMS").mkdir(parents=True)
-    (place / "README.md").write_text("no folder")
-    monkeypatch.setattr(bundle, "_SHIPPED", (place, tmp_path / "no such folder", place / "README.md"))
-    return place
+from vae_runtime.bundle import open_bundle, read_bundle, read_sums, shipped_models
 
 
 def test_a_bundle_gives_its_graphs_by_role(gray_bundle: Path) -> None:
@@ -52,87 +39,6 @@ def test_graphs_that_came_from_no_sums_have_no_sum() -> None:
 def test_a_prior_is_read_where_there_is_one(tmp_path: Path, gray_bundle: Path) -> None:
     copy_bundle(gray_bundle, tmp_path / "b", {"prior.onnx": b"any bytes"})
     assert read_bundle(tmp_path / "b").graphs["prior"] == b"any bytes"
-
-
-def test_paths_may_be_text_or_path_and_relative(
-    tmp_path: Path, gray_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copy_bundle(gray_bundle, tmp_path / "a b \N{SNOWMAN}")
-    monkeypatch.chdir(tmp_path)
-    for name in ("a b \N{SNOWMAN}", Path("a b \N{SNOWMAN}"), "./a b \N{SNOWMAN}/"):
-        assert len(read_bundle(name).graphs) == 2
-
-
-@pytest.mark.skipif(os.name == "nt", reason="names are text there")
-def test_a_name_that_is_not_utf8_is_a_name(tmp_path: Path, gray_bundle: Path) -> None:
-    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff"))
-    try:
-        copy_bundle(gray_bundle, path)
-    except OSError:
-        pytest.skip("this file system takes no such name")
-    with vae_runtime.load(path) as model:
-        assert model.sample(1).shape == (1, 1, 8, 12)
-
-
-def test_a_shipped_name_goes_before_a_folder_of_that_name(
-    shipped: Path, tmp_path: Path, colour_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copy_bundle(colour_bundle, tmp_path / "here" / "one")
-    monkeypatch.chdir(tmp_path / "here")
-    assert find_bundle("one") == shipped / "one"
-    assert find_bundle("./one") == Path("one")
-    assert find_bundle(Path("one")) == Path("one")
-    assert vae_runtime.load("one").card.name == "tiny-gray"
-
-
-def test_shipped_models_are_folders_with_sums(shipped: Path) -> None:
-    assert shipped_models() == {"one": shipped / "one"}
-
-
-def test_an_unknown_name_is_refused_with_the_names_there_are(shipped: Path) -> None:
-    shutil.copytree(shipped / "one", shipped / "another")
-    with pytest.raises(
-        BundleError,
-        match=r"^two: no such bundle; expected a bundle's folder or a shipped .*\(another, one\)$",
-    ):
-        read_bundle("two")
-
-
-def test_the_models_in_the_package_go_before_those_beside_it_and_all_are_sorted(
-    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    beside = tmp_path / "beside"
-    for name in ("two", "one", "another"):
-        shutil.copytree(shipped / "one", beside / name)
-    shutil.copytree(shipped / "one", shipped / "middle")
-    monkeypatch.setattr(bundle, "_SHIPPED", (shipped, beside))
-    assert list(shipped_models().items()) == [
-        ("another", beside / "another"),
-        ("middle", shipped / "middle"),
-        ("one", shipped / "one"),
-        ("two", beside / "two"),
-    ]
-
-
-@pytest.mark.parametrize("layout", ["wheel", "checkout"])
-def test_models_are_found_where_a_wheel_or_a_checkout_holds_them(
-    tmp_path: Path, gray_bundle: Path, run_python: Any, layout: str
-) -> None:
-    """Also where the packages are reached through a link and the model's files are links into a cache."""
-    root = tmp_path / "installed"
-    package = root / "runtime" / "vae_runtime"
-    without = shutil.ignore_patterns("models", "__pycache__")
-    shutil.copytree(Path(vae_runtime.__file__).parent, package, ignore=without)
-    model = (package if layout == "wheel" else root) / "models" / "one"
-    model.mkdir(parents=True)
-    for path in gray_bundle.iterdir():
-        (model / path.name).symlink_to(path)
-    (tmp_path / "link").symlink_to(root)
-    finished = run_python(
-        "from vae_runtime.bundle import *; print(list(shipped_models()), *read_bundle('one').graphs)",
-        FIRST_ON_PATH=str(tmp_path / "link" / "runtime"),
-    )
-    assert finished.stdout == "['one'] encoder decoder\n", finished.stderr
 
 
 def test_what_was_read_cannot_be_changed(gray_bundle: Path) -> None:
@@ -191,39 +97,6 @@ def test_the_largest_sums_that_are_read(tmp_path: Path, gray_bundle: Path) -> No
     target = copy_bundle(gray_bundle, tmp_path / "b", {"SHA256SUMS": b"x" * (1 << 20)}, sums=False)
     with pytest.raises(BundleError, match="line 1 is 'xxx"):
         read_bundle(target)
-
-
-def test_where_nothing_is_shipped_the_message_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bundle, "_SHIPPED", (tmp_path / "a", tmp_path / "b"))
-    assert shipped_models() == {}
-    with pytest.raises(BundleError, match=r"a shipped model \(none\)"):
-        read_bundle("faces24")
-
-
-def test_what_is_no_bundle_is_refused_with_what_to_give(tmp_path: Path, gray_bundle: Path) -> None:
-    copy_bundle(gray_bundle, tmp_path / "b")
-    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
-        archive.write(tmp_path / "b" / "decoder.onnx", "decoder.onnx")
-    (tmp_path / "empty").mkdir()
-    for path, message in (
-        (tmp_path / "gone", "no such bundle"),
-        (tmp_path / "b.zip", "is a zip archive; unpack it first and give the folder"),
-        (
-            tmp_path / "b" / "decoder.onnx",
-            rf"is a file; expected a bundle's folder; give its folder: .*{os.sep}b$",
-        ),
-        (Path(__file__), "is a file; expected a bundle's folder$"),
-        (
-            tmp_path / "empty",
-            r"not a bundle: it holds no SHA256SUMS; expected a folder .*, or a shipped model \(.*\)$",
-        ),
-        (tmp_path / ("x" * 300), "no such bundle"),
-    ):
-        with pytest.raises(BundleError, match=message) as refused:
-            read_bundle(path)
-        assert str(refused.value).startswith(f"{path}: ")
 
 
 @pytest.mark.parametrize("role", ["encoder", "decoder"])
@@ -368,29 +241,6 @@ def test_links_are_let_through_where_that_is_wished(
         np.testing.assert_array_equal(model.sample(2, seed=7), gray.sample(2, seed=7))
 
 
-def test_a_bundle_whose_folder_is_a_link_is_a_bundle(tmp_path: Path, gray_bundle: Path) -> None:
-    (tmp_path / "link").symlink_to(gray_bundle)
-    assert len(read_bundle(tmp_path / "link").graphs) == 2
-
-
-@pytest.mark.parametrize("kind", ["a symbolic link", "hard links"])
-def test_a_shipped_model_may_be_linked_from_an_installers_cache(
-    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    cache = tmp_path / "cache"
-    (shipped / "one").rename(cache)
-    (shipped / "one").mkdir()
-    for path in cache.iterdir():
-        NOT_PLAIN[kind](shipped / "one" / path.name, path)
-    monkeypatch.chdir(shipped)
-    for name in ("one", shipped / "one", "./one"):
-        assert len(read_bundle(name).graphs) == 2
-    shutil.copytree(shipped / "one", tmp_path / "copy", symlinks=True)
-    if kind == "a symbolic link":
-        with pytest.raises(UnsafeBundleError, match="is a symbolic link"):
-            read_bundle(tmp_path / "copy")
-
-
 def test_a_graph_larger_than_allowed_is_refused_before_it_is_read(tmp_path: Path, gray_bundle: Path) -> None:
     target = copy_bundle(gray_bundle, tmp_path / "b")
     size = (gray_bundle / "encoder.onnx").stat().st_size
@@ -446,46 +296,6 @@ def test_what_is_no_sum_cannot_be_expected(gray_bundle: Path, digest: Any) -> No
 def test_a_prior_that_is_not_listed_is_not_looked_at(tmp_path: Path, gray_bundle: Path) -> None:
     target = copy_bundle(gray_bundle, tmp_path / "b", {"prior.onnx": b"anything"}, sums=False)
     assert set(read_bundle(target).graphs) == {"encoder", "decoder"}
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_a_model_that_is_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", "/dev/zero"):
-        with pytest.raises(BundleError, match="is a file; expected a bundle's folder"):
-            vae_runtime.load(path)
-
-
-@pytest.mark.parametrize("name", ["a\0b", "\ud800", ""])
-def test_a_name_that_no_file_can_have_is_no_bundle(name: str) -> None:
-    with pytest.raises(BundleError, match=r"no such bundle|not a bundle"):
-        vae_runtime.load(name)
-
-
-@pytest.mark.parametrize("name", [None, 7, object()])
-def test_what_is_no_name_at_all_is_refused(name: Any) -> None:
-    with pytest.raises(InputError, match=r"is no bundle; expected the name of a shipped model or a folder"):
-        vae_runtime.load(name)
-
-
-def test_a_path_of_bytes_is_a_path(gray_bundle: Path) -> None:
-    with vae_runtime.load(os.fsencode(gray_bundle)) as model:  # type: ignore[arg-type]
-        assert model.card.name == "tiny-gray"
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_a_graph_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, gray_bundle: Path) -> None:
-    target = copy_bundle(gray_bundle, tmp_path / "b", {"decoder.onnx": None}, sums=False)
-    os.mkfifo(target / "decoder.onnx")
-    with pytest.raises(BundleError, match=r"decoder\.onnx: .*not a regular file"):
-        read_bundle(target)
-
-
-def test_a_graph_that_is_a_folder_is_refused(tmp_path: Path, gray_bundle: Path) -> None:
-    target = copy_bundle(gray_bundle, tmp_path / "b", {"decoder.onnx": None}, sums=False)
-    (target / "decoder.onnx").mkdir()
-    with pytest.raises(BundleError, match=r"decoder\.onnx: "):
-        read_bundle(target)
 
 
 ZEROS = "0" * 64
