@@ -9,6 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+_COPIED_AT_ONCE = 1024  # images: what is picked is rearranged without a copy of the whole in between
+
 
 class Batches:
     """Shuffled batches of images, the same for the same seed and epoch.
@@ -52,8 +54,12 @@ class Batches:
 
 def to_device(images: npt.NDArray[np.uint8], indices: npt.NDArray[np.int64], device: torch.device) -> Tensor:
     """Copy (N, H, W, C) uint8 images at `indices` to the device as (n, C, H, W) uint8."""
-    chosen = np.moveaxis(images[indices], -1, 1)
-    return torch.from_numpy(np.ascontiguousarray(chosen)).to(device)
+    count, (height, width, channels) = len(indices), images.shape[1:]
+    chosen = np.empty((count, channels, height, width), np.uint8)
+    for start in range(0, count, _COPIED_AT_ONCE):
+        piece = slice(start, start + _COPIED_AT_ONCE)
+        chosen[piece] = np.moveaxis(images[indices[piece]], -1, 1)
+    return torch.from_numpy(chosen).to(device)
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -17,7 +17,9 @@ from vae_runtime.cli.options import Size
 from vae_training.config import (
     COMPILE_CHOICES,
     DEVICES,
+    MOST,
     SCHEDULES,
+    WIDEST,
     Config,
     DataConfig,
     ModelConfig,
@@ -25,7 +27,9 @@ from vae_training.config import (
 )
 
 if TYPE_CHECKING:
+    from vae_training.checkpoint import Checkpoint
     from vae_training.data import ImageSet
+    from vae_training.loop import Trainer
 
 _RUNS = Path("runs")
 
@@ -67,7 +71,9 @@ def _default(section: type, name: str) -> str:
 )
 @click.option("--skip-bad", is_flag=True, default=None, help="Leave out pictures that cannot be read.")
 @click.option(
-    "--latent-size", type=click.IntRange(1), help="Number of latents." + _default(ModelConfig, "latent_size")
+    "--latent-size",
+    type=click.IntRange(1, WIDEST),
+    help="Number of latents." + _default(ModelConfig, "latent_size"),
 )
 @click.option(
     "--filters",
@@ -75,10 +81,14 @@ def _default(section: type, name: str) -> str:
     help="Output channels of the two convolutions." + _default(ModelConfig, "filters"),
 )
 @click.option(
-    "--epochs", type=click.IntRange(1), help="Passes over the images." + _default(TrainingConfig, "epochs")
+    "--epochs",
+    type=click.IntRange(1, MOST),
+    help="Passes over the images." + _default(TrainingConfig, "epochs"),
 )
 @click.option(
-    "--batch-size", type=click.IntRange(1), help="Images a step." + _default(TrainingConfig, "batch_size")
+    "--batch-size",
+    type=click.IntRange(1, MOST),
+    help="Images a step." + _default(TrainingConfig, "batch_size"),
 )
 @click.option(
     "--learning-rate",
@@ -92,6 +102,13 @@ def _default(section: type, name: str) -> str:
 )
 @click.option(
     "--beta", type=click.FloatRange(0), help="Weight of the KL divergence." + _default(TrainingConfig, "beta")
+)
+@click.option(
+    "--ema",
+    type=click.FloatRange(0, 1, max_open=True),
+    metavar="DECAY",
+    help="Keep the exponential moving average of the weights, of this decay (0.999, say), instead of the last ones; "
+    "0 for none." + _default(TrainingConfig, "ema"),
 )
 @click.option(
     "--seed",
@@ -124,8 +141,13 @@ def _default(section: type, name: str) -> str:
     help="Go on with the run in this folder; --epochs lengthens it.",
 )
 @click.option(
+    "--init-from",
+    metavar="RUN",
+    help="Begin a new run with the weights, and nothing else, of another: its folder, or one checkpoint.",
+)
+@click.option(
     "--save-every",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MOST),
     metavar="STEPS",
     help="Save inside of epochs too, every so many steps. [default: every ten minutes]",
 )
@@ -150,6 +172,7 @@ def vae_train(
     vae-train --data photos/ --image-size 32         a folder of pictures
     vae-train --data faces.npz --array images24      an array of an archive
     vae-train --resume runs/faces-1 --epochs 20      fifteen epochs more
+    vae-train --init-from runs/faces-1 --data mine/  from there, on other images
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
     logging.basicConfig(format="vae-train: %(message)s", level=logging.WARNING)
     options = {name: value for name, value in given.items() if value is not None}
@@ -157,8 +180,16 @@ def vae_train(
         _refuse_with_resume(options, config_file, output)
         _resume(resume, options, save_every, quiet=quiet)
     else:
-        config = _override(Config.from_toml(config_file) if config_file else Config(), options)
-        _start(config, output, save_every, quiet=quiet)
+        _start(_settings(config_file, options), output, save_every, quiet=quiet)
+
+
+def _settings(config_file: Path | None, options: dict[str, Any]) -> Config:
+    """Return the settings of a new run: the file's, else the defaults, with the options in their places."""
+    if config_file:
+        return _override(Config.from_toml(config_file), options)
+    source = options.get("init_from")
+    # Weights say what model they are of; an option that says otherwise is refused when they are put in.
+    return _override(Config(model=_read_initial(source).config.model) if source else Config(), options)
 
 
 def _start(config: Config, output: Path | None, save_every: int | None, *, quiet: bool) -> None:
@@ -173,6 +204,8 @@ def _start(config: Config, output: Path | None, save_every: int | None, *, quiet
     folder.refuse_in_use()
     folder.refuse_used()
     trainer = Trainer(config, images, folder, _observer(quiet=quiet), save_every=save_every)
+    del images  # the trainer has its own copy
+    _begin(trainer)
     with folder.locked():
         folder.refuse_used()  # now that nobody else can begin in it
         folder.write_config(config)
@@ -202,11 +235,28 @@ def _resume(path: Path, options: dict[str, Any], save_every: int | None, *, quie
                 click.echo(f"{path} was stopped before its first checkpoint: it begins anew", err=True)
             config = fit_model_to_images(config, images)
         trainer = Trainer(config, images, folder, _observer(quiet=quiet), save_every=save_every)
+        del images  # the trainer has its own copy
         if checkpoint:
             trainer.resume(checkpoint)
+        else:
+            _begin(trainer)
         folder.write_config(config)
         trainer.run()
     _point_out(folder.path, quiet=quiet)
+
+
+def _begin(trainer: Trainer) -> None:
+    """Give a new run the weights that it is to begin with, where it is not to be random ones."""
+    source = trainer.config.training.init_from
+    if source is not None:
+        checkpoint = _read_initial(source)
+        trainer.begin_with(checkpoint.weights, str(checkpoint.path))
+
+
+def _read_initial(source: str) -> Checkpoint:
+    from vae_training.run_folder import read_checkpoint
+
+    return read_checkpoint(Path(source))
 
 
 def _override(config: Config, options: dict[str, Any]) -> Config:

@@ -28,7 +28,10 @@ Section = TypeVar("Section")
 
 _LARGEST_FILE = 1 << 20  # bytes of TOML
 _LONGEST_SIDE = 16_384  # pixels
-_WIDEST = 65_536  # filters of a layer, latents
+WIDEST = 65_536
+"""The most filters of a layer, and the most latents."""
+MOST = 10**9
+"""The most epochs, and the most images of a batch."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         _require(0.0 <= self.validation <= 0.9, "data.validation", self.validation, "0 to 0.9")
         _require(self.channels in (None, 1, 3), "data.channels", self.channels, "1 or 3")
-        # A file name of other bytes reaches Python as half characters, which no TOML file may hold.
-        writable = self.source.encode(errors="replace").decode() == self.source
-        _require(writable, "data.source", self.source, "a name in UTF-8: rename it")
-        _require("\0" not in self.source, "data.source", self.source, "a name without NUL")
+        _require_writable("data.source", self.source)
         sides = self.image_size or (1, 1)
         _require(
             max(map(abs, sides)) <= _LONGEST_SIDE, "data.image_size", sides, f"at most {_LONGEST_SIDE} a side"
@@ -83,12 +83,12 @@ class ModelConfig:
             _require(possible, f"model.{name}", size, f"a multiple of 4, from 8 to {_LONGEST_SIDE}")
         _require(self.channels in (1, 3), "model.channels", self.channels, "1 or 3")
         _require(
-            len(self.filters) == 2 and min(self.filters) >= 1 and max(self.filters) <= _WIDEST,
+            len(self.filters) == 2 and min(self.filters) >= 1 and max(self.filters) <= WIDEST,
             "model.filters",
             self.filters,
-            f"two numbers from 1 to {_WIDEST}",
+            f"two numbers from 1 to {WIDEST}",
         )
-        _require(1 <= self.latent_size <= _WIDEST, "model.latent_size", self.latent_size, f"1 to {_WIDEST}")
+        _require(1 <= self.latent_size <= WIDEST, "model.latent_size", self.latent_size, f"1 to {WIDEST}")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -108,6 +108,10 @@ class TrainingConfig:
     """`constant`, or `onecycle`: up to the learning rate and down to almost zero (Smith 2018)."""
     beta: float = 0.5
     """Weight of the KL divergence; 1 is the ELBO (Kingma and Welling 2014), others are a beta-VAE."""
+    ema: float = 0.0
+    """Decay of the exponential moving average of the weights, which is what is kept then; 0 takes none."""
+    init_from: str | None = None
+    """A run's folder, or one checkpoint, whose weights the run begins with; random ones where None."""
     seed: int = 0
     device: str = "auto"
     """`auto` (CUDA where there is one), `cpu` or `cuda`."""
@@ -116,11 +120,15 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
-            _require(1 <= getattr(self, name) <= 10**9, f"training.{name}", getattr(self, name), "1 to 10**9")
+            _require(
+                1 <= getattr(self, name) <= MOST, f"training.{name}", getattr(self, name), f"1 to {MOST}"
+            )
         _require(
             0 < self.learning_rate < 1e3, "training.learning_rate", self.learning_rate, "above 0, below 1000"
         )
         _require(0 <= self.beta < 1e6, "training.beta", self.beta, "at least 0, below 1000000")
+        _require(0 <= self.ema < 1, "training.ema", self.ema, "at least 0, below 1")
+        _require_writable("training.init_from", self.init_from or "")
         _require(0 <= self.seed < 2**63, "training.seed", self.seed, "0 to 2**63 - 1")
         for name, choices in (
             ("schedule", SCHEDULES),
@@ -242,6 +250,12 @@ def _refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Any], source: 
 def _require(condition: bool, name: str, value: object, expected: str) -> None:
     if not condition:
         raise ConfigError(f"{name} is {value!r}; expected {expected}")
+
+
+def _require_writable(name: str, path: str) -> None:
+    """Raise for a file name of other bytes: it reaches Python as half characters, which no TOML file may hold."""
+    _require(path.encode(errors="replace").decode() == path, name, path, "a name in UTF-8: rename it")
+    _require("\0" not in path, name, path, "a name without NUL")
 
 
 def _plain(value: object) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -32,11 +32,13 @@ from vae_training.progress import Observer
 from vae_training.run_folder import RunFolder
 from vae_training.schedule import learning_rate
 from vae_training.sheets import write_reconstruction_sheet, write_sample_sheet
+from vae_training.weight_average import WeightAverage
 
 _VALIDATION_BATCH = 512
 _SAVE_AFTER = 600.0  # seconds: what a run whose epochs are long loses at most
 _RANDOM = "random.noise"
 _LOSSES = "losses"
+_CURRENT = "current."  # names of the weights that are trained begin so, where their average is what is kept
 _PARTS = ("loss", "reconstruction", "kl")
 
 
@@ -82,13 +84,29 @@ class Trainer:
         self.compiles = decide_compile(config.training.compile, steps=self.total_steps, device=self.device)
         torch.manual_seed(config.training.seed)
         self.model = VAE(config.model).to(self.device)
-        self.forward = self._arrange_forward()
+        self._arrange(self.model)
+        decay = config.training.ema
+        self.average = WeightAverage(self.model, decay) if decay else None
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), lr=config.training.learning_rate, fused=True
         )
         self.noise = torch.Generator(self.device).manual_seed(config.training.seed)
         self.position = Position(epoch=0, step=0, total_steps=0)
         self.losses = self._no_losses()
+
+    @property
+    def kept(self) -> VAE:
+        """The model that is measured, drawn, saved and exported: the average of the weights where one is taken."""
+        return self.average.model if self.average else self.model
+
+    def begin_with(self, weights: Mapping[str, Tensor], source: str) -> None:
+        """Begin a new run with weights instead of random numbers; nothing else of where they come from is taken.
+
+        Raises:
+            CheckpointError: they are those of another model, or hold NaN or infinity.
+        """
+        for model in {self.model, self.kept}:
+            model.load_state_dict(model_from_weights(self.config.model, weights, source).state_dict())
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint as if the run had never stopped.
@@ -113,9 +131,9 @@ class Trainer:
             raise CheckpointError(
                 f"{source}: does not hold the losses of its {checkpoint.position.step} steps"
             )
-        self.model.load_state_dict(
-            model_from_weights(self.config.model, checkpoint.weights, source).state_dict()
-        )
+        self.begin_with(checkpoint.weights, source)
+        if self.average:
+            self._put_back_current(checkpoint.training, source)
         if checkpoint.position.total_steps:
             optimizer_from_tensors(self.optimizer, self.model, checkpoint.training, source)
         try:
@@ -124,6 +142,15 @@ class Trainer:
             raise CheckpointError(f"{source}: its random state is none ({error})") from error
         self.position = checkpoint.position
         self.losses[: len(losses)] = losses.to(self.device)
+
+    def _put_back_current(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        """Set the weights that are trained to what they were; the checkpoint's own are their average."""
+        current = {
+            name.removeprefix(_CURRENT): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(_CURRENT)
+        }
+        self.model.load_state_dict(model_from_weights(self.config.model, current, source).state_dict())
 
     def _require_possible(self, position: Position, source: str) -> None:
         steps = len(self.batches)
@@ -193,17 +220,24 @@ class Trainer:
         loss: Loss = compute_loss(image, self._draw_noise(len(image)))
         loss.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.optimizer.step()
+        if self.average:
+            self.average.update(self.model, self.position.total_steps + 1)
         return detached(loss)
 
-    def _arrange_forward(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
-        """Return the forward pass that is the fastest here: compiled code and GPUs arrange it by themselves."""
-        if self.device.type != "cpu" or self.compiles:
-            return self.model
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,unused-ignore]  # newer torch types it
-        return partial(forward_on_cpu, self.model)
+    @property
+    def _arranges(self) -> bool:
+        """Whether the arrangement for the CPU pays: compiled code and GPUs arrange by themselves."""
+        return self.device.type == "cpu" and not self.compiles
 
-    def _loss(self, image: Tensor, noise: Tensor) -> Loss:
-        logits, mean, logvar = self.forward(image, noise)
+    def _arrange(self, model: VAE) -> None:
+        if self._arranges:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,unused-ignore]  # newer torch types it
+
+    def _loss(self, image: Tensor, noise: Tensor, model: VAE | None = None) -> Loss:
+        """Return the losses of the model that is trained, or of another one of its kind."""
+        model = model or self.model
+        forward = partial(forward_on_cpu, model) if self._arranges else model
+        logits, mean, logvar = forward(image, noise)
         return beta_vae_loss(logits, image, mean, logvar, self.config.training.beta)
 
     @torch.no_grad()
@@ -215,7 +249,7 @@ class Trainer:
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         for images in torch.split(self.held_out, _VALIDATION_BATCH):
             noise = draws.standard_normal((len(images), self.config.model.latent_size), dtype=np.float32)
-            loss = self._loss(to_float(images), torch.from_numpy(noise).to(self.device))
+            loss = self._loss(to_float(images), torch.from_numpy(noise).to(self.device), self.kept)
             sums += detached(loss).double() * len(images)
         means = (sums / len(self.held_out)).tolist()
         if not all(map(math.isfinite, means)):
@@ -245,29 +279,30 @@ class Trainer:
         )
 
     def _save_epoch(self, metrics: list[dict[str, Any]]) -> None:
-        refuse_diverged(self.model.state_dict())  # before it is drawn
+        refuse_diverged(self.kept.state_dict())  # before it is drawn
         # The checkpoint comes last: whatever is cut short before it is written again when the run goes on.
         self.folder.write_metrics(metrics)
         plot_losses(self.folder.loss_curve, metrics, self.config.training.beta)
-        write_sample_sheet(self.folder.sheet(self.position.epoch), self.model, self.device)
+        write_sample_sheet(self.folder.sheet(self.position.epoch), self.kept, self.device)
         if len(self.held_out):
-            write_reconstruction_sheet(self.folder.reconstructions, self.model, self.held_out)
+            write_reconstruction_sheet(self.folder.reconstructions, self.kept, self.held_out)
         self._save()
 
     def _save(self) -> None:
+        current = self.model.state_dict() if self.average else {}
         save_checkpoint(
             self.folder.checkpoints,
             config=self.config,
             position=self.position,
             data_fingerprint=self.fingerprint,
-            weights=self.model.state_dict(),
+            weights=self.kept.state_dict(),
             training={
+                **{f"{_CURRENT}{name}": tensor for name, tensor in current.items()},
                 **optimizer_to_tensors(self.optimizer, self.model),
                 _RANDOM: self.noise.get_state(),
                 _LOSSES: self.losses[: self.position.step],
             },
         )
-
         self.saved_at = time.monotonic()
 
     def _saving_is_due(self) -> bool:

@@ -18,7 +18,7 @@ from vae_runtime.atomic import atomic_file, disk_errors_explained, folder_made
 from vae_runtime.locks import taken
 from vae_runtime.scratch import sweep
 from vae_runtime.strict_json import parse_json
-from vae_training.checkpoint import list_checkpoints
+from vae_training.checkpoint import STATE, Checkpoint, list_checkpoints, load_checkpoint, newest_checkpoint
 from vae_training.config import Config
 from vae_training.errors import CheckpointError, ConfigError, FolderInUseError
 from vae_training.tensor_files import read_file
@@ -187,6 +187,19 @@ def _row(line: bytes, before: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not {"loss", "reconstruction", "kl"} <= row.keys() or (before and row.keys() != before[0].keys()):
         raise ValueError("a loss is missing")
     return row
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read one checkpoint, or the newest that is whole of a run's folder.
+
+    Raises:
+        CheckpointError: it is neither, or damaged.
+    """
+    if (path / STATE).is_file():
+        return load_checkpoint(path)
+    folder = RunFolder(path)
+    folder.require_run()
+    return newest_checkpoint(folder.checkpoints)
 
 
 def next_free_folder(parent: Path, name: str) -> Path:

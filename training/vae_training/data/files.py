@@ -22,12 +22,12 @@ Shapes = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 
 
 def load_npy(path: Path) -> ImageSet:
-    """Load the images of a .npy file; uint8 ones in their final layout stay on disk, memory-mapped.
+    """Load the images of a .npy file. They are read, not mapped: one that is cut short meanwhile is an error then.
 
     Raises:
         DataError, InputError: the file or its array is not what `to_pictures` and `read_npy` accept.
     """
-    pictures = to_pictures(str(path), read_npy(path, memory_map=True))
+    pictures = to_pictures(str(path), read_npy(path))
     name = short_name(path)
     return ImageSet(pictures, groups=None, name=name, source=f"the file {name}.npy")
 

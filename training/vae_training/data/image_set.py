@@ -18,15 +18,13 @@ Pictures = npt.NDArray[np.uint8]
 Size = tuple[int, int]
 Progress = Callable[[int, int], None]
 
-_HASHED_AT_ONCE = 1024  # images; those of a memory-mapped file are read and let go again
-
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """Images to train on, and where they come from.
 
     Attributes:
-        images: (N, H, W, C) uint8, C 1 (gray) or 3 (RGB), C-contiguous. May be a read-only numpy.memmap.
+        images: (N, H, W, C) uint8, C 1 (gray) or 3 (RGB), C-contiguous.
         groups: (N,) int64, or None. Images with the same number belong together (one person, say) and are
             never split between training and validation.
         name: short, for cards and messages: "faces", "lfw", the name of the file or folder.
@@ -41,8 +39,7 @@ class ImageSet:
     def fingerprint(self) -> str:
         """Return a hash of the images and their groups: the same for the same data set, and for no other."""
         digest = hashlib.sha256(repr(self.images.shape).encode())
-        for start in range(0, len(self.images), _HASHED_AT_ONCE):
-            digest.update(self.images[start : start + _HASHED_AT_ONCE].tobytes())
+        digest.update(self.images.data)
         if self.groups is not None:
             digest.update(self.groups.tobytes())
         return digest.hexdigest()

@@ -38,9 +38,7 @@ def to_pictures(what: str, array: Array) -> Pictures:
     Raises:
         DataError: another layout or data type, floating point values outside [0, 1], or NaN.
     """
-    pictures = _to_uint8(what, _channels_last(what, array))
-    # Asked first: `ascontiguousarray` would hide that a memory-mapped array is one.
-    return pictures if pictures.flags.c_contiguous else np.ascontiguousarray(pictures)
+    return np.ascontiguousarray(_to_uint8(what, _channels_last(what, array)))
 
 
 def conform(pictures: Pictures, image_size: Size | None, channels: int | None) -> Pictures:
@@ -140,7 +138,7 @@ def _to_uint8(what: str, array: Array) -> Pictures:
     converted = np.empty(array.shape, np.uint8)
     # Half precision is too coarse to round from.
     precision = np.promote_types(array.dtype, np.float32)
-    # In batches, so that a large array on disk is never whole in memory as floating point.
+    # In batches, so that there is no second copy of it as floating point.
     for start in range(0, len(array), _BATCH):
         batch = slice(start, start + _BATCH)
         converted[batch] = np.rint(np.multiply(array[batch], 255, dtype=precision))

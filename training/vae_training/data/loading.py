@@ -48,8 +48,7 @@ def load_images(
         progress: called as progress(done, total) while pictures are decoded, in the calling thread.
 
     Returns:
-        At least two images as (N, H, W, C) uint8, H and W at least 8 and divisible by 4. Those of a .npy
-        file that needs no conversion stay on disk, memory-mapped and read-only.
+        At least two images as (N, H, W, C) uint8, H and W at least 8 and divisible by 4.
 
     Raises:
         DataError: a source, array, picture or option that is not what is described above, a library that
