@@ -38,9 +38,10 @@ SIGNATURES = {
 
 # A folder that does not exist: a graph that names external data finds nothing there.
 _NO_FOLDER = "/nonexistent/vae-edge"
-# Nodes whose inputs are all constant are computed when the graph is opened, and kept. What would grow beyond this
-# is left to each call: a chain of twenty small nodes could ask for gigabytes here. Known from 1.27 on.
-_LARGEST_FOLDED = 1 << 20  # bytes
+# Nodes whose inputs are all constant are computed when the graph is opened, and kept: a decoder's folded layers
+# among them. Together they may take this much; what would grow beyond is left to each call, since a chain of
+# twenty small nodes could ask for gigabytes here. Known from 1.27 on.
+_MOST_FOLDED = 64 << 20  # bytes
 
 _GPUS = ("cuda", "tensorrt")
 
@@ -190,7 +191,7 @@ def _options(onnxruntime: Any, seen: Scan, name: str) -> Any:
     entries = {
         "session.load_model_format": "ONNX",
         "session.model_external_initializers_file_folder_path": _NO_FOLDER,
-        "optimization.constant_folding_max_output_size_in_bytes": str(_LARGEST_FOLDED),
+        "optimization.constant_folding_max_output_size_in_bytes": str(_MOST_FOLDED // max(1, seen.nodes)),
     }
     if name in _GPUS and _ON_THE_PROCESSOR not in seen.operators:
         # Or a provider that takes no node at all would open, too.
