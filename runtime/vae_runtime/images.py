@@ -5,6 +5,7 @@ Images are (N, C, H, W) float32 in [0, 1]. Pictures are (N, H, W) where C is 1, 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def to_uint8(images: npt.NDArray[np.floating[Any]], out: Pictures | None = None)
     """Turn images into pictures: round(x * 255).
 
     Args:
-        images: (N, C, H, W) floating point in [0, 1]; what lies outside is clipped.
+        images: (N, C, H, W) floating point in [0, 1]; what lies outside is clipped, and NaN becomes 0.
         out: where to write, (N, H, W) or (N, H, W, C) uint8; a new array where None.
 
     Returns:
@@ -32,10 +33,18 @@ def to_uint8(images: npt.NDArray[np.floating[Any]], out: Pictures | None = None)
     scaled = np.multiply(images, 255.0, dtype=np.float32)
     np.rint(scaled, out=scaled)
     np.clip(scaled, 0.0, 255.0, out=scaled)
-    arranged = scaled[:, 0] if images.shape[1] == 1 else np.moveaxis(scaled, 1, -1)
+    if np.isnan(scaled.sum()):  # what NaN would become differs between processors, and numpy warns of it
+        scaled[np.isnan(scaled)] = 0.0
+    count, channels, height, width = images.shape
     if out is None:
-        out = np.empty(arranged.shape, np.uint8)
-    out[...] = arranged
+        out = np.empty(
+            (count, height, width) if channels == 1 else (count, height, width, channels), np.uint8
+        )
+    if channels == 1:
+        out[...] = scaled[:, 0]
+    else:
+        for channel in range(channels):  # three times as fast as all at once with its axis moved
+            out[..., channel] = scaled[:, channel]
     return out
 
 
@@ -46,8 +55,15 @@ def to_float(pictures: Pictures) -> Images:
     return images
 
 
-def as_images(given: npt.ArrayLike, shape: tuple[int, int, int]) -> npt.NDArray[Any]:
+def as_images(
+    given: npt.ArrayLike, shape: tuple[int, int, int], *, check_finite: bool = True
+) -> npt.NDArray[Any]:
     """Check what a caller gave for images of `shape` (C, H, W), and bring it to native byte order.
+
+    Args:
+        given: the images.
+        shape: (C, H, W).
+        check_finite: refuse NaN and infinity. Without it they pass; the other pixels must be in [0, 1] still.
 
     Returns:
         (N, C, H, W) float32 in [0, 1] as it came, or uint8 pictures as they came: those are turned into
@@ -71,13 +87,29 @@ def as_images(given: npt.ArrayLike, shape: tuple[int, int, int]) -> npt.NDArray[
     _require_shape(array, shape, "floating point images", "images")
     with np.errstate(over="ignore"):  # infinity is refused below
         images = np.ascontiguousarray(array, dtype=np.float32)
-    require_finite(images, "images")
-    if images.size and (images.min() < -_SLACK or images.max() > 1 + _SLACK):
+    if check_finite:
+        require_finite(images, "images")
+    _require_range(images)
+    return images
+
+
+def _require_range(images: Images) -> None:
+    """Raise unless all pixels are in [0, 1], but for those that are no finite numbers."""
+    low, high = _range(images)
+    if math.isinf(low) or math.isinf(high):
+        low, high = _range(images[np.isfinite(images)])
+    if low < -_SLACK or high > 1 + _SLACK:
         raise InputError(
-            f"images range from {images.min():g} to {images.max():g}; expected [0, 1] "
+            f"images range from {low:g} to {high:g}; expected [0, 1] "
             "(divide pixels by 255, or give them as uint8)"
         )
-    return images
+
+
+def _range(numbers: Images) -> tuple[float, float]:
+    """Return the lowest and the highest number but NaN; (0, 0) or NaN where there is none."""
+    if numbers.size == 0:
+        return 0.0, 0.0
+    return float(np.fmin.reduce(numbers, axis=None)), float(np.fmax.reduce(numbers, axis=None))
 
 
 def as_array(given: npt.ArrayLike, what: str) -> npt.NDArray[Any]:

@@ -82,7 +82,11 @@ def slerp(a: npt.ArrayLike, b: npt.ArrayLike, fraction: float) -> Latents:
 
 
 def latent_path(
-    points: Sequence[npt.ArrayLike] | npt.NDArray[Any], steps: int, method: str = "slerp"
+    points: Sequence[npt.ArrayLike] | npt.NDArray[Any],
+    steps: int,
+    method: str = "slerp",
+    *,
+    check_finite: bool = True,
 ) -> Latents:
     """Lead through two or more points, first and last included.
 
@@ -93,29 +97,31 @@ def latent_path(
         points: (K, D), at least two.
         steps: how many points the path has; at least 2. Evenly spaced, every leg being equally long.
         method: `slerp` along arcs, `lerp` (or `linear`) along straight lines.
+        check_finite: refuse NaN and infinity. Without it legs that begin or end there are NaN.
 
     Returns:
         (steps, D) float32.
 
     Raises:
-        InputError: fewer than two points or steps, points of different sizes, or an unknown method.
+        InputError: fewer than two points or steps, points of different sizes, NaN, or an unknown method.
     """
     name = _ALIASES.get(method, method)
     if name not in METHODS:
         raise InputError(f"method {method!r} is not known; expected {', '.join((*METHODS, *_ALIASES))}")
     if not is_whole_number(steps) or steps < 2:
         raise InputError(f"steps is {steps!r}; expected at least 2: both ends are part of the path")
-    corners = _as_corners(points)
+    corners = _as_corners(points, check_finite=check_finite)
     between = slerp if name == "slerp" else lerp
     path = np.empty((steps, corners.shape[1]), np.float32)
     positions = np.linspace(0.0, len(corners) - 1.0, steps)
-    for point, at in zip(path, positions, strict=True):
-        leg = min(int(at), len(corners) - 2)
-        point[:] = between(corners[leg], corners[leg + 1], at - leg)
+    with np.errstate(invalid="ignore"):  # of infinities, where they are let through
+        for point, at in zip(path, positions, strict=True):
+            leg = min(int(at), len(corners) - 2)
+            point[:] = between(corners[leg], corners[leg + 1], at - leg)
     return path
 
 
-def _as_corners(points: Sequence[npt.ArrayLike] | npt.NDArray[Any]) -> Latents:
+def _as_corners(points: Sequence[npt.ArrayLike] | npt.NDArray[Any], *, check_finite: bool) -> Latents:
     arrays = [as_array(point, "a point") for point in points]
     shapes = sorted({array.shape for array in arrays})
     if len(arrays) < 2 or len(shapes) != 1 or len(shapes[0]) != 1:
@@ -125,5 +131,6 @@ def _as_corners(points: Sequence[npt.ArrayLike] | npt.NDArray[Any]) -> Latents:
         raise InputError(f"points of type {strange[0]}; expected floating point")
     with np.errstate(over="ignore"):  # infinity is refused below
         corners: Latents = np.stack(arrays).astype(np.float32)
-    require_finite(corners, "points")
+    if check_finite:
+        require_finite(corners, "points")
     return corners

@@ -43,6 +43,7 @@ def load(
     provider: str = "auto",
     threads: int | None = None,
     *,
+    check_finite: bool = True,
     expect_sha256: str | None = None,
     allow_links: bool = False,
     max_model_bytes: int = MOST_MODEL_BYTES,
@@ -55,6 +56,9 @@ def load(
             `directml` or `openvino`. A provider that is named is used, or the call fails.
         threads: how many threads a large request may use on the CPU. None: every processor that this
             process may use by its affinity and its container's quota.
+        check_finite: refuse NaN and infinity in what goes into the model and in what comes out of it. Without
+            it neither is looked at for them: what an image or a latent with NaN gives is NaN or nonsense, for
+            that one alone, and pictures (uint8) are 0 there.
         expect_sha256: the SHA-256, as 64 hexadecimal digits, that the bundle's SHA256SUMS must have. Sums
             prove that files belong together; this, got from somebody you trust, proves which files.
         allow_links: let files through that are symbolic links or have other hard links, as in the cache of
@@ -72,7 +76,7 @@ def load(
     bundle = read_bundle(
         name_or_path, expect_sha256=expect_sha256, allow_links=allow_links, max_model_bytes=max_model_bytes
     )
-    return Model(bundle, provider, threads)
+    return Model(bundle, provider, threads, check_finite=check_finite)
 
 
 class Model:
@@ -83,11 +87,19 @@ class Model:
     float32. N is any number, 0 included: large requests are worked off in chunks.
     """
 
-    def __init__(self, bundle: Bundle, provider: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        provider: str = "auto",
+        threads: int | None = None,
+        *,
+        check_finite: bool = True,
+    ) -> None:
         """Open the graphs of a bundle that was read; `load` reads it."""
         self._bundle = bundle
         self._provider = provider
         self._threads = threads
+        self._check_finite = check_finite
         self._thread_count = thread_count(threads)
         self._closed = False
         self._graphs = {
@@ -130,10 +142,11 @@ class Model:
             mean and logvar, each (N, D) float32.
 
         Raises:
-            InputError: a wrong type, shape or range.
+            InputError: a wrong type, shape or range, or NaN.
+            NonFiniteError: the model produced NaN or infinity.
             ResourceLimitError: not enough memory.
         """
-        given = as_images(images, self.card.image_shape)
+        given = as_images(images, self.card.image_shape, check_finite=self._check_finite)
         self._require_room(len(given), 2 * self._latent_bytes, "posteriors")
         mean, logvar = (np.empty((len(given), self.card.latent_size), np.float32) for _ in range(2))
 
@@ -158,6 +171,7 @@ class Model:
 
         Raises:
             InputError: a wrong type or shape, or NaN.
+            NonFiniteError: the model produced NaN or infinity.
             ResourceLimitError: not enough memory.
         """
         checked = self._as_latents(latents)
@@ -240,7 +254,8 @@ class Model:
         """
         if isinstance(steps, (int, np.integer)):
             self._require_room_for_decoding(int(steps), dtype)
-        return self.decode(latent_path([a, b], steps, method), dtype=dtype)
+        path = latent_path([a, b], steps, method, check_finite=self._check_finite)
+        return self.decode(path, dtype=dtype)
 
     def close(self) -> None:
         """Release the sessions. Later calls raise `ClosedError`; calls under way in other threads end."""
@@ -254,9 +269,9 @@ class Model:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[type[Model], tuple[Bundle, str, int | None]]:
+    def __reduce__(self) -> tuple[Callable[..., Model], tuple[Bundle, str, int | None, bool]]:
         # The graphs' bytes travel along, so that a worker needs no path to the bundle.
-        return Model, (self._bundle, self._provider, self._threads)
+        return _open_again, (self._bundle, self._provider, self._threads, self._check_finite)
 
     def __repr__(self) -> str:
         channels, height, width = self.card.image_shape
@@ -267,7 +282,7 @@ class Model:
 
     def _run(self, role: str, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
         outputs = self._graphs[role].run(batch)
-        for output in outputs:
+        for output in outputs if self._check_finite else ():
             # One NaN or infinity makes the sum of squares so, in a single pass without an array of answers; so do
             # some large numbers. A plain sum of both infinities would make numpy warn.
             flat = output.reshape(-1)
@@ -321,8 +336,13 @@ class Model:
             raise InputError(f"latents of shape {array.shape}; expected (N, {size}){hint}")
         with np.errstate(over="ignore"):  # infinity is refused below
             latents = np.ascontiguousarray(array, dtype=np.float32)
-        require_finite(latents, "latents")
+        if self._check_finite:
+            require_finite(latents, "latents")
         return latents
+
+
+def _open_again(bundle: Bundle, provider: str, threads: int | None, check_finite: bool) -> Model:
+    return Model(bundle, provider, threads, check_finite=check_finite)
 
 
 def _store_pictures(images: Images, out: Pictures) -> None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from vae_runtime.errors import InputError
 from vae_runtime.images import Pictures, as_array, is_whole_number, require_finite, to_uint8
+from vae_runtime.memory import require_memory
 
 _LONGEST_SIDE = 2**31 - 1  # pixels, of a PNG
 _MOST_PIXELS = 2**40  # a terabyte
@@ -41,6 +42,7 @@ def grid(
 
     Raises:
         InputError: not pictures, a size below 1, more pictures than cells, or a sheet that no PNG can hold.
+        ResourceLimitError: not enough memory for the sheet.
     """
     pictures = _as_pictures(images)
     rows, columns = _shape(len(pictures), rows, columns)
@@ -48,9 +50,10 @@ def grid(
         raise InputError(f"padding {padding}, background {background}; expected at least 0, and 0 to 255")
     height, width = pictures.shape[1:3]
     _require_possible(rows * (height + padding), columns * (width + padding))
-    cells = np.full(
-        (rows, height + padding, columns, width + padding, *pictures.shape[3:]), background, dtype=np.uint8
-    )
+    shape = (rows, height + padding, columns, width + padding, *pictures.shape[3:])
+    # Without padding the cells are the sheet; with it they are cut down to it, which takes another array.
+    require_memory(math.prod(shape) * (2 if padding else 1), f"a sheet of {rows} rows and {columns} columns")
+    cells = np.full(shape, background, dtype=np.uint8)
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
         cells[row, :height, column, :width] = picture

@@ -25,7 +25,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _DEFAULT_MODEL = "faces24"
 # As `providers.PROVIDER_NAMES` has them; importing that would double the time of --help.
 _PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "coreml", "directml", "openvino")
-_MOST = 100_000_000  # images a call may ask for: 58 GB of the smallest model's pictures
+_MOST = 100_000_000  # images a call may ask for: 58 GB of the shipped model's pictures
+_MOST_CELLS = 10**9  # rows or columns; what they need with each other is told by the grid
+_MOST_THREADS = 1024
+_MOST_MODEL_BYTES = 10**12  # more than ONNX can say
 
 
 def main() -> None:
@@ -35,9 +38,12 @@ def main() -> None:
 
 def _model_options(command: Command) -> Command:
     for option in (
-        click.option("--threads", type=click.IntRange(1), help="Threads on the CPU. [default: all at hand]"),
+        click.option("--threads", type=click.IntRange(1, _MOST_THREADS),
+                     help="Threads on the CPU. [default: all at hand]"),
         click.option("--provider", type=click.Choice(_PROVIDERS), default="auto", show_default=True,
                      help="What it runs on; a provider named here is used, or the command fails."),
+        click.option("--max-model-bytes", type=click.IntRange(1, _MOST_MODEL_BYTES),
+                     help="Refuse graphs whose files are larger. [default: a gibibyte]"),
         click.option("--allow-links", is_flag=True, help="Let files of the bundle through that are links."),
         click.option("--expect-sha256", metavar="HEX",
                      help="Refuse the bundle unless its SHA256SUMS has this SHA-256 (`vae-run info` shows it)."),
@@ -50,6 +56,7 @@ def _model_options(command: Command) -> Command:
 def _output_options(default: str) -> Callable[[Command], Command]:
     def add(command: Command) -> Command:
         for option in (
+            click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors."),
             click.option("--overwrite", is_flag=True, help="Replace an output that exists."),
             click.option("-o", "--output", default=default, show_default=True,
                          help="FILE.png, .npy, .npz, a folder of PNGs, or - for .npy on stdout."),
@@ -67,15 +74,24 @@ def _grid_options(command: Command) -> Command:
                      help="Enlarge PNGs: pixels a pixel."),
         click.option("--padding", type=click.IntRange(0, 64), default=0, show_default=True,
                      help="Pixels between pictures."),
-        click.option("--columns", type=click.IntRange(1), help="Columns of the grid. [default: as needed]"),
-        click.option("--rows", type=click.IntRange(1), help="Rows of the grid. [default: as needed]"),
+        click.option("--columns", type=click.IntRange(1, _MOST_CELLS),
+                     help="Columns of the grid. [default: as needed]"),
+        click.option("--rows", type=click.IntRange(1, _MOST_CELLS),
+                     help="Rows of the grid. [default: as needed]"),
     ):  # fmt: skip
         command = option(command)
     return command
 
 
 _limit_option = click.option(
-    "-n", "--n", "limit", type=click.IntRange(1), help="Take only the first so many."
+    "-n", "--n", "limit", type=click.IntRange(1, _MOST), help="Take only the first so many."
+)
+
+_finite_option = click.option(
+    "--check-finite/--no-check-finite",
+    default=True,
+    show_default=True,
+    help="Refuse NaN and infinity in what goes into the model and comes out of it.",
 )
 
 
@@ -105,6 +121,7 @@ def vae_run(*, verbose: bool) -> None:
 )
 @_grid_options
 @_output_options("samples.png")
+@_finite_option
 @_model_options
 def sample(
     count: int,
@@ -113,6 +130,7 @@ def sample(
     output: str,
     *,
     overwrite: bool,
+    quiet: bool,
     as_float: bool,
     **options: Any,
 ) -> None:
@@ -122,7 +140,9 @@ def sample(
     vae-run sample -n 100 --rows 10 --columns 10 --seed 7 -o grid.png
     vae-run sample -n 5000 -o faces.npy
     """  # noqa: D301
-    with _Work(output, overwrite=overwrite, as_float=as_float, count=count, options=options) as work:
+    with _Work(
+        output, overwrite=overwrite, quiet=quiet, as_float=as_float, count=count, options=options
+    ) as work:
         work.write(work.model.sample(count, seed, temperature, dtype=work.dtype), "new images")
 
 
@@ -144,6 +164,7 @@ def sample(
 )
 @_grid_options
 @_output_options("interpolation.png")
+@_finite_option
 @_model_options
 def interpolate(
     points: tuple[str, ...],
@@ -152,6 +173,7 @@ def interpolate(
     output: str,
     *,
     overwrite: bool,
+    quiet: bool,
     as_float: bool,
     **options: Any,
 ) -> None:
@@ -161,7 +183,9 @@ def interpolate(
     vae-run interpolate 3 14 --steps 20 --rows 4 --columns 5 -o between.png
     vae-run interpolate anna.png ben.jpg anna.png --steps 60 -o frames/
     """  # noqa: D301
-    with _Work(output, overwrite=overwrite, as_float=as_float, count=steps, options=options) as work:
+    with _Work(
+        output, overwrite=overwrite, quiet=quiet, as_float=as_float, count=steps, options=options
+    ) as work:
         from vae_runtime.cli.inputs import read_points
         from vae_runtime.latent import latent_path
 
@@ -174,6 +198,7 @@ def interpolate(
 @_limit_option
 @_grid_options
 @_output_options("reconstruction.png")
+@_finite_option
 @_model_options
 def reconstruct(
     images: tuple[Path, ...],
@@ -181,6 +206,7 @@ def reconstruct(
     output: str,
     *,
     overwrite: bool,
+    quiet: bool,
     as_float: bool,
     **options: Any,
 ) -> None:
@@ -188,7 +214,9 @@ def reconstruct(
 
     IMAGES are picture files, folders of them, or one .npy or .npz.
     """
-    with _Work(output, overwrite=overwrite, as_float=as_float, count=None, options=options) as work:
+    with _Work(
+        output, overwrite=overwrite, quiet=quiet, as_float=as_float, count=None, options=options
+    ) as work:
         from vae_runtime.cli.inputs import read_images
         from vae_runtime.cli.sheets import beside_each_other
 
@@ -204,29 +232,36 @@ def reconstruct(
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_limit_option
 @_output_options("latents.npy")
+@_finite_option
 @_model_options
 def encode(
-    images: tuple[Path, ...], limit: int | None, output: str, *, overwrite: bool, **options: Any
+    images: tuple[Path, ...], limit: int | None, output: str, *, overwrite: bool, quiet: bool, **options: Any
 ) -> None:
     """Write the latents of images: their posterior mean as .npy, mean and logvar as .npz."""
     from vae_runtime.cli.inputs import read_images
     from vae_runtime.cli.outputs import Output
 
-    target = Output(output, overwrite=overwrite, arrays_only=True)
+    target = Output(output, overwrite=overwrite, quiet=quiet, arrays_only=True)
     with _open(options) as model:
         posterior = model.encode(read_images(images, model, limit))
     target.write_arrays(posterior._asdict())
-    target.announce(f"latents of {len(posterior.mean)} images, {posterior.mean.shape[1]} each")
+    said = f"latents of {len(posterior.mean)} images, {posterior.mean.shape[1]} each"
+    target.announce(said, ran_on=_found_by_auto(model, options))
 
 
 @vae_run.command()
 @click.argument("latents", type=click.Path(path_type=Path))
 @_grid_options
 @_output_options("decoded.png")
+@_finite_option
 @_model_options
-def decode(latents: Path, output: str, *, overwrite: bool, as_float: bool, **options: Any) -> None:
+def decode(
+    latents: Path, output: str, *, overwrite: bool, quiet: bool, as_float: bool, **options: Any
+) -> None:
     """Write the images of latents: a .npy of (N, D), or a .npz that `encode` wrote."""
-    with _Work(output, overwrite=overwrite, as_float=as_float, count=None, options=options) as work:
+    with _Work(
+        output, overwrite=overwrite, quiet=quiet, as_float=as_float, count=None, options=options
+    ) as work:
         from vae_runtime.cli.inputs import read_latents
 
         work.write(work.model.decode(read_latents(latents), dtype=work.dtype), "decoded images")
@@ -279,7 +314,8 @@ def check(context: click.Context, /, bundle: str | None, model: str, **options: 
 
     if bundle is not None and context.get_parameter_source("model") is ParameterSource.COMMANDLINE:
         raise click.UsageError("two bundles are named; expected BUNDLE or --model, not both")
-    for finding in run_checks(Question(bundle or model, **options)):
+    chosen = {name: value for name, value in options.items() if value is not None}
+    for finding in run_checks(Question(bundle or model, **chosen)):
         first, *more = finding.lines
         click.echo(f"{'FAILED' if finding.error else 'ok':<7} {finding.what:<13} {first}")
         for line in more:
@@ -293,7 +329,14 @@ class _Work:
     """What the commands that make images share: the output is claimed first, then the model opened."""
 
     def __init__(
-        self, output: str, *, overwrite: bool, as_float: bool, count: int | None, options: dict[str, Any]
+        self,
+        output: str,
+        *,
+        overwrite: bool,
+        quiet: bool,
+        as_float: bool,
+        count: int | None,
+        options: dict[str, Any],
     ) -> None:
         from vae_runtime.cli.outputs import Layout, Output
 
@@ -307,7 +350,7 @@ class _Work:
             raise click.UsageError(
                 f"{count} images do not fit into {self.layout.rows} rows of {self.layout.columns}"
             )
-        self.output = Output(output, overwrite=overwrite)
+        self.output = Output(output, overwrite=overwrite, quiet=quiet)
         self.dtype: Any = "float32" if as_float and not self.output.is_picture else "uint8"
         self._options = options
 
@@ -320,18 +363,26 @@ class _Work:
 
     def write(self, images: Any, what: str) -> None:
         self.output.write_images(images, self.layout)
-        self.output.announce(f"{len(images)} {what}")
+        self._announce(f"{len(images)} {what}")
 
     def write_pairs(self, pairs: Any, count: int) -> None:
         self.output.write_images(pairs, self.layout)
-        self.output.announce(f"{count} images, each left of its reconstruction")
+        self._announce(f"{count} images, each left of its reconstruction")
+
+    def _announce(self, what: str) -> None:
+        self.output.announce(what, ran_on=_found_by_auto(self.model, self._options))
 
 
 def _open(options: dict[str, Any]) -> Model:
     from vae_runtime.model import load
 
-    others = {name: value for name, value in options.items() if name != "model"}
-    return load(options["model"], **others)
+    chosen = {name: value for name, value in options.items() if name != "model" and value is not None}
+    return load(options["model"], **chosen)
+
+
+def _found_by_auto(model: Model, options: dict[str, Any]) -> tuple[str, ...]:
+    """Return the providers that `--provider auto` has found; none where another was named."""
+    return model.providers if options["provider"] == "auto" else ()
 
 
 def _show(facts: dict[str, Any], indent: str = "") -> None:

@@ -10,7 +10,7 @@ faces/             a folder of PNGs (also any name without a suffix)
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +23,7 @@ from vae_runtime.atomic import atomic_file, atomic_folder, refuse_existing
 from vae_runtime.cli.pictures import enlarge, save_png
 from vae_runtime.errors import printable
 from vae_runtime.images import to_uint8
+from vae_runtime.memory import require_memory
 from vae_runtime.tiling import grid
 
 _KINDS = (".png", ".npy", ".npz")
@@ -42,7 +43,7 @@ class Layout:
 class Output:
     """A place to write to. Made before the work begins, so that a place that is taken costs no work."""
 
-    def __init__(self, name: str, *, overwrite: bool, arrays_only: bool = False) -> None:
+    def __init__(self, name: str, *, overwrite: bool, quiet: bool = False, arrays_only: bool = False) -> None:
         """Check the name.
 
         Raises:
@@ -52,6 +53,7 @@ class Output:
         self.name = name
         self.path = Path(name)
         self.overwrite = overwrite
+        self.quiet = quiet
         self.kind = _kind(name, arrays_only=arrays_only)
         if self.kind == _STDOUT:
             if sys.stdout.isatty():
@@ -67,7 +69,9 @@ class Output:
     def write_images(self, images: npt.NDArray[Any], layout: Layout) -> None:
         """Write (N, H, W[, C]) uint8 pictures or (N, C, H, W) float32 images."""
         if self.kind == ".png":
-            picture = enlarge(grid(images, layout.rows, layout.columns, padding=layout.padding), layout.scale)
+            sheet = grid(images, layout.rows, layout.columns, padding=layout.padding)
+            require_memory(2 * sheet.size * layout.scale**2, f"a PNG {layout.scale} times as large")
+            picture = enlarge(sheet, layout.scale)
             with atomic_file(self.path, overwrite=self.overwrite) as beside:
                 save_png(beside, picture)
         elif self.kind == "folder":
@@ -88,10 +92,17 @@ class Output:
             else:
                 np.save(_Piecewise(file), first, allow_pickle=False)
 
-    def announce(self, what: str) -> None:
-        """Say on stderr what was written where; nothing where the array itself goes to stdout."""
-        if self.kind != _STDOUT:
-            click.echo(f"{what} -> {printable(self.name)}", err=True)
+    def announce(self, what: str, *, ran_on: Sequence[str] = ()) -> None:
+        """Say on stderr what was written where, and what ran it, unless nothing is to be said.
+
+        Last of all, so that a command that fails says why and no more. Of an array that goes to stdout there is
+        nothing to say but what ran it.
+        """
+        if self.quiet or (self.kind == _STDOUT and not ran_on):
+            return
+        place = "" if self.kind == _STDOUT else f" -> {printable(self.name)}"
+        provider = f" (on {', '.join(ran_on)})" if ran_on else ""
+        click.echo(f"{what}{place}{provider}", err=True)
 
     def _write_folder(self, pictures: npt.NDArray[np.uint8], layout: Layout) -> None:
         digits = max(4, len(str(len(pictures) - 1)))

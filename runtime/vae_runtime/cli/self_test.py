@@ -37,6 +37,7 @@ class Question:
     threads: int | None = None
     expect_sha256: str | None = None
     allow_links: bool = False
+    max_model_bytes: int = MOST_MODEL_BYTES
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _installation() -> tuple[str, ...]:
 def _files(question: Question, opened: _Opened) -> tuple[str, ...]:
     with open_bundle(question.name_or_path, allow_links=question.allow_links) as members:
         sums = read_sums(members, question.expect_sha256)
-        graphs = read_graphs(members, sums)
+        graphs = read_graphs(members, sums, question.max_model_bytes)
         opened.bundle = Bundle(str(members.folder), graphs, sums.sha256)
         others = _read_others(members, sums, graphs)
         strangers = [name for name in members.names() if name not in sums.by_name and name != SUMS]

@@ -21,7 +21,7 @@ def pictures(vae_run: Any) -> Any:
 
 
 def test_encode_writes_the_mean_as_npy(vae_run: Any, gray_bundle: Path, gray: Model, pictures: Any) -> None:
-    done = vae_run("encode", "in.npy", "--model", gray_bundle)
+    done = vae_run("encode", "in.npy", "--model", gray_bundle, "--provider", "cpu")
     assert (done.code, done.err) == (0, "latents of 5 images, 3 each -> latents.npy\n")
     np.testing.assert_array_equal(np.load("latents.npy"), gray.encode(pictures).mean)
 
@@ -42,7 +42,7 @@ def test_encode_takes_pictures_folders_and_a_limit(
     Path("folder").mkdir()
     for index, picture in enumerate(pictures):
         Image.fromarray(picture).save(f"folder/{index}.png")
-    done = vae_run("encode", "folder/4.png", "folder", "-n", 3, "--model", gray_bundle, "-o", "-")
+    done = vae_run("encode", "folder/4.png", "folder", "-n", 3, "--model", gray_bundle, "-q", "-o", "-")
     assert (done.code, done.err) == (0, "")
     np.testing.assert_array_equal(np.load(io.BytesIO(done.out)), gray.encode(pictures[[4, 0, 1]]).mean)
 
@@ -53,7 +53,7 @@ def test_decode_takes_latents_of_any_floating_point(
 ) -> None:
     latents = noise(6, 3, seed=1).astype(dtype)
     np.save("l.npy", latents)
-    done = vae_run("decode", "l.npy", "--columns", 3, "--model", gray_bundle)
+    done = vae_run("decode", "l.npy", "--columns", 3, "--model", gray_bundle, "--provider", "cpu")
     assert (done.code, done.err) == (0, "6 decoded images -> decoded.png\n")
     with Image.open("decoded.png") as image:
         np.testing.assert_array_equal(np.asarray(image), grid(gray.decode(latents, dtype="uint8"), columns=3))

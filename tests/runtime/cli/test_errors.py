@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -54,11 +55,11 @@ USAGE = [
     ("sample --seed -1", "-1 is not in the range x>=0", ""),
     ("sample --temperature -1", "-1.0 is not in the range x>=0", ""),
     ("sample --temperature hot", "'hot' is not a valid float", ""),
-    ("sample --columns 0", "0 is not in the range x>=1", ""),
-    ("sample --rows 0", "0 is not in the range x>=1", ""),
+    ("sample --columns 0", "0 is not in the range 1<=x<=1000000000", ""),
+    ("sample --rows 0", "0 is not in the range 1<=x<=1000000000", ""),
     ("sample --padding 65", "65 is not in the range 0<=x<=64", ""),
     ("sample --scale 0", "0 is not in the range 1<=x<=64", ""),
-    ("sample --threads 0", "0 is not in the range x>=1", ""),
+    ("sample --threads 0", "0 is not in the range 1<=x<=1024", ""),
     ("sample --provider gpu", "'gpu' is not one of 'auto', 'cpu', 'cuda'", ""),
     ("sample -n 7 --rows 2 --columns 3", "7 images do not fit into 2 rows of 3", ""),
     ("sample -n 7 --rows 2 --columns 3 --model gone", "7 images do not fit into 2 rows of 3", ""),
@@ -73,7 +74,7 @@ USAGE = [
     ("interpolate 1 2 --steps 7 --rows 2 --columns 3", "7 images do not fit into 2 rows of 3", ""),
     ("interpolate 1 -2", "No such option", ""),
     ("reconstruct", "Missing argument", "vae-run reconstruct --help"),
-    ("reconstruct a.png -n 0", "0 is not in the range x>=1", ""),
+    ("reconstruct a.png -n 0", "0 is not in the range 1<=x<=100000000", ""),
     ("encode", "Missing argument", ""),
     ("encode a.png -o a.png", "output 'a.png': expected a name in .npy, .npz or - for stdout", ""),
     ("encode a.png -o folder", "output 'folder': expected a name in .npy, .npz or - for stdout", ""),
@@ -82,6 +83,43 @@ USAGE = [
     ("dream", "No such command 'dream'", "vae-run --help"),
     ("--loud", "No such option", "vae-run --help"),
 ]
+
+
+HUGE = str(10**30)
+COUNTS = {
+    "sample": ["-n", "--rows", "--columns", "--padding", "--scale", "--threads", "--max-model-bytes"],
+    "interpolate": ["--steps", "--rows", "--columns", "--scale", "--threads", "--max-model-bytes"],
+    "reconstruct": ["-n", "--rows", "--columns", "--scale", "--threads", "--max-model-bytes"],
+    "encode": ["-n", "--threads", "--max-model-bytes"],
+    "decode": ["--rows", "--columns", "--scale", "--threads", "--max-model-bytes"],
+    "info": ["--threads", "--max-model-bytes"],
+    "check": ["--threads", "--max-model-bytes"],
+}
+
+
+@pytest.mark.parametrize("command", COUNTS)
+def test_every_number_has_an_upper_end_that_is_said(vae_run: Any, command: str) -> None:
+    np.save("in.npy", np.zeros((1, 3)))
+    given = {"interpolate": ["1", "2"], "sample": [], "info": [], "check": []}.get(command, ["in.npy"])
+    for option in COUNTS[command]:
+        said = refused(vae_run, [command, *given, option, HUGE], 2, f"{HUGE} is not in the range ")
+        assert re.search(r"range \d<=x<=\d+", said), option
+
+
+def test_every_number_at_its_upper_end_ends_in_order(vae_run: Any, gray_bundle: Path) -> None:
+    """Neither a traceback nor a process that the system kills for its memory."""
+    ends = {"--rows": 10**9, "--columns": 10**9, "--scale": 64, "--padding": 64, "--threads": 1024}
+    for option, most in {**ends, "--max-model-bytes": 10**12}.items():
+        line = ("sample", "-n", 200, option, most, "--model", gray_bundle, "--overwrite", "-o", "a.png")
+        done = vae_run(*line, "--provider", "cpu")
+        assert done.code == (3 if most == 10**9 else 0), done.err
+        assert done.err.count("\n") == 1
+
+
+def test_a_seed_may_be_of_any_size(vae_run: Any, gray_bundle: Path) -> None:
+    for number in (2**64, 10**30):
+        done = vae_run("sample", "-n", 1, "--seed", number, "--model", gray_bundle, "-o", f"{number}.png")
+        assert done.code == 0, done.err
 
 
 @pytest.mark.parametrize(("line", "message", "see"), USAGE, ids=[line for line, _, _ in USAGE])

@@ -225,6 +225,8 @@ def test_a_read_only_home_is_no_hindrance(gray_bundle: Path, tmp_path: Path) -> 
         gray_bundle,
         "-o",
         tmp_path / "a.png",
+        "--provider",
+        "cpu",
         HOME="/nonexistent",
         TMPDIR="/nonexistent",
     )
@@ -272,7 +274,9 @@ def shell(line: str, *arguments: object) -> tuple[int, bytes, bytes]:
 def test_without_stdout_or_stderr_a_command_does_its_work(gray_bundle: Path, tmp_path: Path) -> None:
     for index, streams in enumerate((">&-", "<&- >&- 2>&-")):
         path = tmp_path / f"{index}.npy"
-        done = shell(f'"$@" {streams}', "sample", "-n", 1, "--model", gray_bundle, "-o", path)
+        done = shell(
+            f'"$@" {streams}', "sample", "-n", 1, "--model", gray_bundle, "--provider", "cpu", "-o", path
+        )
         said = f"1 new images -> {path}\n".encode() if "2>" not in streams else b""
         assert done == (0, b"", said)
         assert path.stat().st_size == 128 + 96

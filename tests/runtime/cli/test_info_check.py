@@ -111,6 +111,19 @@ def test_every_command_lets_links_through_where_that_is_wished(
     assert command != "check" or b"links let through" in done.out
 
 
+@pytest.mark.parametrize("command", ["sample", "info", "check"])
+def test_every_command_refuses_graphs_that_are_larger_than_it_is_told(
+    vae_run: Any, gray_bundle: Path, command: str
+) -> None:
+    largest = max(path.stat().st_size for path in gray_bundle.glob("*.onnx"))
+    options = [command, "--model", gray_bundle, "--max-model-bytes"]
+    done = vae_run(*options, largest - 1)
+    assert (done.code, done.err.count("\n")) == (3, 1)
+    assert f"{largest} bytes; expected at most {largest - 1}; SHA256SUMS lists it" in done.err
+    assert list(Path.cwd().iterdir()) == []
+    assert vae_run(*options, largest).code == 0
+
+
 def test_check_of_two_bundles_is_wrong_usage(vae_run: Any, gray_bundle: Path) -> None:
     done = vae_run("check", gray_bundle, "--model", gray_bundle)
     assert (done.code, done.out) == (2, b"")

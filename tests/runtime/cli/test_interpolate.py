@@ -18,7 +18,8 @@ def points(*seeds: int) -> list[npt.NDArray[np.float32]]:
 
 
 def test_between_two_seeds(vae_run: Any, gray_bundle: Path, gray: Model) -> None:
-    done = vae_run("interpolate", 3, 14, "--steps", 6, "--rows", 2, "--columns", 3, "--model", gray_bundle)
+    layout = ("--rows", 2, "--columns", 3)
+    done = vae_run("interpolate", 3, 14, "--steps", 6, *layout, "--model", gray_bundle, "--provider", "cpu")
     assert (done.code, done.err) == (0, "6 images on the way -> interpolation.png\n")
     with Image.open("interpolation.png") as image:
         np.testing.assert_array_equal(

@@ -27,7 +27,9 @@ def test_a_png_shows_each_original_left_of_its_reconstruction(
     Path("faces").mkdir()
     for index, picture in enumerate(originals):
         Image.fromarray(picture).save(f"faces/{index}.png")
-    done = vae_run("reconstruct", "faces", "--columns", 1, "--padding", 1, "--model", bundle)
+    done = vae_run(
+        "reconstruct", "faces", "--columns", 1, "--padding", 1, "--model", bundle, "--provider", "cpu"
+    )
     assert (done.code, done.err) == (0, "3 images, each left of its reconstruction -> reconstruction.png\n")
     pairs = np.concatenate([originals, model.reconstruct(originals, dtype="uint8")], axis=2)
     with Image.open("reconstruction.png") as image:

@@ -11,13 +11,15 @@ import pytest
 from commands import run_fresh
 from PIL import Image
 
+import vae_runtime
 from vae_runtime import Model, grid
 
 
 def test_a_png_is_the_grid_of_the_samples(vae_run: Any, gray_bundle: Path, gray: Model) -> None:
     done = vae_run(
-        "sample", "-n", 6, "--seed", 7, "--rows", 2, "--columns", 3, "--model", gray_bundle, "-o", "a.png"
-    )
+        "sample", "-n", 6, "--seed", 7, "--rows", 2, "--columns", 3, "--model", gray_bundle,
+        "--provider", "cpu", "-o", "a.png",
+    )  # fmt: skip
     assert (done.code, done.out, done.err) == (0, b"", "6 new images -> a.png\n")
     with Image.open("a.png") as image:
         assert image.mode == "L"
@@ -53,7 +55,8 @@ def test_a_npz_holds_them_by_name(vae_run: Any, colour_bundle: Path, colour: Mod
 
 @pytest.mark.parametrize("name", ["frames", "frames/", "new/frames"])
 def test_a_folder_holds_a_png_of_each(vae_run: Any, gray_bundle: Path, gray: Model, name: str) -> None:
-    done = vae_run("sample", "-n", 3, "--seed", 7, "--scale", 2, "--model", gray_bundle, "-o", name)
+    options = ("--seed", 7, "--scale", 2, "--model", gray_bundle, "--provider", "cpu")
+    done = vae_run("sample", "-n", 3, *options, "-o", name)
     assert (done.code, done.err) == (0, f"3 new images -> {name}\n")
     assert sorted(path.name for path in Path(name).iterdir()) == ["0000.png", "0001.png", "0002.png"]
     for path, picture in zip(sorted(Path(name).iterdir()), gray.sample(3, 7, dtype="uint8"), strict=True):
@@ -62,7 +65,7 @@ def test_a_folder_holds_a_png_of_each(vae_run: Any, gray_bundle: Path, gray: Mod
 
 
 def test_a_dash_is_the_npy_on_stdout_and_nothing_else(vae_run: Any, gray_bundle: Path, gray: Model) -> None:
-    done = vae_run("sample", "-n", 3, "--seed", 7, "--model", gray_bundle, "-o", "-")
+    done = vae_run("sample", "-n", 3, "--seed", 7, "--model", gray_bundle, "--provider", "cpu", "-o", "-")
     assert (done.code, done.err) == (0, "")
     np.testing.assert_array_equal(np.load(io.BytesIO(done.out)), gray.sample(3, 7, dtype="uint8"))
     assert list(Path().iterdir()) == []
@@ -99,6 +102,31 @@ def test_the_shipped_model_is_the_default(vae_run: Any, faces: Model) -> None:
     assert vae_run("sample", "-n", 100, "--rows", 10, "--columns", 10, "--seed", 7).code == 0
     with Image.open("samples.png") as image:
         np.testing.assert_array_equal(np.asarray(image), grid(faces.sample(100, 7, dtype="uint8"), 10, 10))
+
+
+@pytest.mark.parametrize("command", ["sample", "interpolate", "reconstruct", "encode", "decode"])
+@pytest.mark.parametrize("output", ["a.npy", "-"])
+def test_the_provider_that_auto_took_is_said_once_it_has_done_its_work(
+    vae_run: Any, gray_bundle: Path, gray: Model, command: str, output: str
+) -> None:
+    np.save("in.npy", gray.sample(2, 7, dtype="uint8"))
+    np.save("latents.npy", gray.sample_latents(2, 7))
+    given = {"sample": ("-n", 2), "interpolate": (1, 2, "--steps", 2), "decode": ("latents.npy",)}
+    line = (command, *given.get(command, ("in.npy",)), "--model", gray_bundle, "--overwrite", "-o", output)
+    with vae_runtime.load(gray_bundle) as model:
+        said = f" (on {', '.join(model.providers)})\n"
+    for options in ((), ("--provider", "auto")):
+        done = vae_run(*line, *options)
+        assert done.err.endswith(said)
+        assert done.err.count("\n") == 1
+    assert said not in vae_run(*line, "--provider", "cpu").err
+    assert vae_run(*line, "--quiet").err == ""
+
+
+def test_who_fails_does_not_say_what_it_ran_on(vae_run: Any, gray_bundle: Path) -> None:
+    done = vae_run("sample", "-n", 7, "--columns", 2_000_000_000 // 2, "--model", gray_bundle)
+    assert (done.code, done.err.count("\n")) == (3, 1)
+    assert done.err.startswith("vae-run: error: ")
 
 
 def test_verbose_says_what_runs_it(vae_run: Any, gray_bundle: Path) -> None:
