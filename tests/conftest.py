@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import hypothesis
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+
+from processes import ROOT, environment, run_to_its_end
+
 ASSETS = ROOT / "tests" / "assets"
 
 Finished = subprocess.CompletedProcess[str]
 RunPython = Callable[..., Finished]
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
 
 # Busy machines are slow at times, and a test that failed should fail again.
 hypothesis.settings.register_profile("tests", deadline=None, database=None, max_examples=50, derandomize=True)
@@ -45,20 +58,44 @@ def run_python() -> RunPython:
     """Run Python code in a process of its own that finds the three packages."""
 
     def run(
-        code: str, *arguments: object, flags: tuple[str, ...] = (), timeout: float = 60, **environment: str
+        code: str, *arguments: object, flags: tuple[str, ...] = (), timeout: float = 60, **variables: str
     ) -> Finished:
-        paths = [*filter(None, [environment.pop("FIRST_ON_PATH", "")])]
-        paths += [str(ROOT / package) for package in ("training", "export", "runtime")]
-        variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        variables |= {"PYTHONPATH": os.pathsep.join(paths), **environment}
-        return subprocess.run(
-            [sys.executable, *flags, "-c", code, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            timeout=timeout,
-            env=variables,
-            check=False,
-        )
+        first_on_path = [*filter(None, [variables.pop("FIRST_ON_PATH", "")])]
+        env = environment(*first_on_path, **variables)
+        return run_to_its_end(*flags, "-c", code, *arguments, timeout=timeout, env=env)
 
     return run
+
+
+@pytest.fixture
+def run_here(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Ended]]:
+    """Run a command as its process runs it, but in this process: no start to wait for."""
+    from vae_runtime.cli.exits import run_command
+
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(command: Any, *arguments: object) -> Ended:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            run_command(command, command.name, [str(argument) for argument in arguments])
+        written = capfd.readouterr()
+        return Ended(int(left.value.code or 0), written.out, written.err)
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute with one thread, where it was imported.
+
+    Models as small as those of the tests gain nothing by more, and wait on a busy machine.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,44 +9,19 @@ import numpy.typing as npt
 import pytest
 import safetensors.torch
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from click.testing import CliRunner
 from PIL import Image
-from torch import Tensor, nn
+from plain_vae import PlainVAE
+from processes import environment, run_to_its_end
+from torch.nn.functional import binary_cross_entropy
 
 from vae_export.cli import vae_export
 from vae_training.cli import vae_train
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"vae-train": "vae_training", "vae-export": "vae_export", "vae-run": "vae_runtime"}
 
 # A process that imports torch takes seconds to start: one way through with all three must do.
 COMMANDS = {"vae-train": vae_train, "vae-export": vae_export}
-
-
-class PlainVAE(nn.Module):
-    """The classic code: nothing of it is ours."""
-
-    def __init__(self, channels: int = 1, height: int = 24, width: int = 24, latents: int = 20) -> None:
-        super().__init__()
-        self.encoder, self.decoder = nn.Module(), nn.Module()
-        self.corner = (64, height // 4, width // 4)
-        features = 64 * (height // 4) * (width // 4)
-        self.encoder.conv1 = nn.Conv2d(channels, 32, kernel_size=4, stride=2, padding=1)
-        self.encoder.conv2 = nn.Conv2d(32, 64, kernel_size=4, stride=2, padding=1)
-        self.encoder.fc_mu = nn.Linear(features, latents)
-        self.encoder.fc_logvar = nn.Linear(features, latents)
-        self.decoder.fc = nn.Linear(latents, features)
-        self.decoder.trans_conv1 = nn.ConvTranspose2d(64, 32, kernel_size=4, stride=2, padding=1)
-        self.decoder.trans_conv2 = nn.ConvTranspose2d(32, channels, kernel_size=4, stride=2, padding=1)
-
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = F.relu(self.encoder.conv2(F.relu(self.encoder.conv1(x)))).reshape(len(x), -1)
-        return self.encoder.fc_mu(h), self.encoder.fc_logvar(h)
-
-    def decode(self, z: Tensor) -> Tensor:
-        h = F.relu(self.decoder.trans_conv1(self.decoder.fc(z).reshape(-1, *self.corner)))
-        return torch.sigmoid(self.decoder.trans_conv2(h))
 
 
 class Commands:
@@ -68,27 +39,16 @@ class Commands:
             assert done.exit_code == 0, f"{name} {words}: {done.stderr}"
             return done.stdout
         code = f"from {PACKAGES[name]}.cli import main; main()"
-        paths = os.pathsep.join(str(ROOT / package) for package in ("training", "export", "runtime"))
-        ended = subprocess.run(
-            [sys.executable, "-c", code, *words],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        one_thread = environment(OMP_NUM_THREADS="1")
+        ended = run_to_its_end("-c", code, *words, timeout=120, cwd=self.folder, env=one_thread)
         assert ended.returncode == 0, f"{name} {words}: {ended.stderr}"
         return ended.stdout
 
 
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
     monkeypatch.chdir(tmp_path)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # models as small as these gain nothing by more, and wait on a busy machine
-    yield Commands(tmp_path)
-    torch.set_num_threads(threads)
+    return Commands(tmp_path)
 
 
 def gradients(count: int, height: int, width: int, channels: int) -> npt.NDArray[np.uint8]:
@@ -149,7 +109,7 @@ def test_trained_exported_and_run(
     assert "FAILED" not in (checked := command("vae-run", "check", *bundle))
     assert checked.endswith("Everything holds.\n")
 
-    plain = PlainVAE(channels, height, width)
+    plain = PlainVAE(height, width, channels)
     weights = max((tmp_path / "run/checkpoints").iterdir()) / "model.safetensors"
     plain.load_state_dict(safetensors.torch.load_file(weights), strict=True)
     require_equal_to(plain, command, tmp_path, images)
@@ -166,7 +126,7 @@ def test_weights_of_the_classic_code_run_at_opset_17_as_they_did_in_pytorch(
     for _ in range(10):
         mean, logvar = plain.encode(pixels)
         latent = mean + torch.randn_like(mean) * torch.exp(logvar / 2)
-        bce = F.binary_cross_entropy(plain.decode(latent), pixels, reduction="sum")
+        bce = binary_cross_entropy(plain.decode(latent), pixels, reduction="sum")
         kl = -0.5 * torch.sum(1 + logvar - mean.pow(2) - logvar.exp())
         adam.zero_grad()
         (bce + 0.5 * kl).backward()

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own name for it
+from plain_vae import PlainVAE
 from torch import Tensor, nn
 
 from vae_export.bundle import Report, Settings, export_bundle
 from vae_export.cli import vae_export
 from vae_export.graphs import build_graphs
 from vae_export.sources import Source, load_source
-from vae_runtime.cli.exits import run_command
 from vae_training import loop
 from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
 from vae_training.data import ImageSet
@@ -30,63 +29,21 @@ Graphs = Mapping[str, onnx.ModelProto]
 EXPORT = torch.onnx.export
 
 
-class Ended(NamedTuple):
-    """How a command ended."""
+@pytest.fixture(scope="session")
+def plain_vae() -> Callable[..., PlainVAE]:
+    """Return the function that makes a model of the classic code, with weights of a seed."""
 
-    code: int
-    out: str
-    err: str
-
-
-class PlainVAE(nn.Module):
-    """The classic code, for images of any one size: nothing of it is ours."""
-
-    def __init__(
-        self,
+    def make(
+        seed: int = 0,
+        *,
         height: int = 8,
         width: int = 8,
         channels: int = 1,
         filters: tuple[int, int] = (3, 5),
         latents: int = 2,
-    ) -> None:
-        super().__init__()
-        f1, f2 = filters
-        self.shape = (f2, height // 4, width // 4)
-        features = f2 * self.shape[1] * self.shape[2]
-        self.encoder, self.decoder = nn.Module(), nn.Module()
-        self.encoder.conv1 = nn.Conv2d(channels, f1, 4, 2, 1)
-        self.encoder.conv2 = nn.Conv2d(f1, f2, 4, 2, 1)
-        self.encoder.fc_mu = nn.Linear(features, latents)
-        self.encoder.fc_logvar = nn.Linear(features, latents)
-        self.decoder.fc = nn.Linear(latents, features)
-        self.decoder.trans_conv1 = nn.ConvTranspose2d(f2, f1, 4, 2, 1)
-        self.decoder.trans_conv2 = nn.ConvTranspose2d(f1, channels, 4, 2, 1)
-
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = F.relu(self.encoder.conv2(F.relu(self.encoder.conv1(x)))).reshape(len(x), -1)
-        return self.encoder.fc_mu(h), self.encoder.fc_logvar(h)
-
-    def decode(self, z: Tensor) -> Tensor:
-        h = F.relu(self.decoder.trans_conv1(self.decoder.fc(z).reshape(-1, *self.shape)))
-        return torch.sigmoid(self.decoder.trans_conv2(h))
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    """Compute with one thread: models as small as these gain nothing by more, and wait on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def plain_vae() -> Callable[..., PlainVAE]:
-    """Return the function that makes a model of the classic code, with weights of a seed."""
-
-    def make(seed: int = 0, **sizes: object) -> PlainVAE:
+    ) -> PlainVAE:
         torch.manual_seed(seed)
-        return PlainVAE(**sizes)  # type: ignore[arg-type]
+        return PlainVAE(height, width, channels, filters, latents)
 
     return make
 
@@ -181,16 +138,6 @@ def exported(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Report
 
 
 @pytest.fixture
-def vae_export_here(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Ended]]:
-    """Return `vae-export` as its process runs it, but in this process: no start to wait for."""
-    before = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments: object) -> Ended:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            run_command(vae_export, "vae-export", [str(argument) for argument in arguments])
-        written = capfd.readouterr()
-        return Ended(int(left.value.code or 0), written.out, written.err)
-
-    yield run
-    signal.signal(signal.SIGTERM, before)
+def vae_export_here(run_here: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `vae-export`, run in this process; gives code, out and err."""
+    return partial(run_here, vae_export)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import run_to_its_end
 
 HERE = Path(__file__).resolve().parent
 
@@ -30,13 +30,7 @@ Results = dict[str, dict[str, Any]]
 
 
 def fuzz(program: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, program, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    return run_to_its_end(program, *arguments, timeout=240)
 
 
 def run_fuzzer(

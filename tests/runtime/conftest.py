@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from vae_runtime.bundle import shipped_models
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
-from commands import CommandServer
+import commands
+from forking import Ended
 
 
 @pytest.fixture(scope="session")
@@ -48,15 +49,17 @@ def expected(request: pytest.FixtureRequest, assets: Path) -> dict[str, npt.NDAr
 
 
 @pytest.fixture(scope="session")
-def command_server() -> Iterator[CommandServer]:
-    with CommandServer() as server:
-        yield server
+def command_server() -> Iterator[Callable[..., Ended]]:
+    with commands.command_server() as run:
+        yield run
 
 
 @pytest.fixture
-def vae_run(command_server: CommandServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def vae_run(
+    command_server: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Ended]:
     """Call `vae-run` with arguments in an empty folder; gives code, out (bytes) and err (text)."""
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    return command_server.run
+    return command_server

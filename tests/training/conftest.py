@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from processes import environment
 
-from vae_runtime.cli.exits import run_command
 from vae_training.cli import vae_train
 from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
 from vae_training.data import ImageSet
-
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = os.pathsep.join(str(ROOT / name) for name in ("training", "export", "runtime"))
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
 
 
 def draw_images(
@@ -41,15 +28,6 @@ def draw_images(
         left = int(draws.integers(0, width - 2))
         image[:, left : left + 2] = draws.integers(150, 256, channels)
     return ImageSet(images, None, "bars", "bars drawn for a test")
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    """Compute with one thread: models as small as these gain nothing by more, and wait on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -77,19 +55,9 @@ def small() -> Callable[..., Config]:
 
 
 @pytest.fixture
-def vae_train_here(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Ended]]:
-    """Return `vae-train` as its process runs it, but in this process: no start to wait for."""
-    before = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments: object) -> Ended:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            run_command(vae_train, "vae-train", [str(argument) for argument in arguments])
-        written = capfd.readouterr()
-        return Ended(int(left.value.code or 0), written.out, written.err)
-
-    yield run
-    signal.signal(signal.SIGTERM, before)
+def vae_train_here(run_here: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `vae-train`, run in this process; gives code, out and err."""
+    return partial(run_here, vae_train)
 
 
 @pytest.fixture(scope="session")
@@ -97,11 +65,12 @@ def start_python() -> Callable[..., subprocess.Popen[str]]:
     """Return the function that starts a Python process which finds the three packages."""
 
     def start(code: str, *arguments: object, cwd: Path, **options: object) -> subprocess.Popen[str]:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(
             [sys.executable, "-W", "error::RuntimeWarning", "-c", code, *map(str, arguments)],
             cwd=cwd,
-            env={**os.environ, "PYTHONPATH": PACKAGES, "OMP_NUM_THREADS": "1"},
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options},  # type: ignore[call-overload]
+            env=environment(OMP_NUM_THREADS="1"),
+            **{**pipes, "text": True, **options},
         )
 
     return start

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own name for it
-from torch import Tensor, nn
+from plain_vae import PlainVAE
+from torch import Tensor
 
 from vae_training import loop
 from vae_training.checkpoint import Checkpoint, Position, list_checkpoints, newest_checkpoint
@@ -101,28 +101,6 @@ class Poisoning(Observer):
             self.trainer.model.decoder.fc.bias.data[0] = float("nan")
 
 
-class PlainVAE(nn.Module):
-    """The classic code once more, for 24x24 gray images and with its own draw."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder, self.decoder = nn.Module(), nn.Module()
-        self.encoder.conv1 = nn.Conv2d(1, 32, 4, 2, 1)
-        self.encoder.conv2 = nn.Conv2d(32, 64, 4, 2, 1)
-        self.encoder.fc_mu = nn.Linear(64 * 6 * 6, 20)
-        self.encoder.fc_logvar = nn.Linear(64 * 6 * 6, 20)
-        self.decoder.fc = nn.Linear(20, 64 * 6 * 6)
-        self.decoder.trans_conv1 = nn.ConvTranspose2d(64, 32, 4, 2, 1)
-        self.decoder.trans_conv2 = nn.ConvTranspose2d(32, 1, 4, 2, 1)
-
-    def forward(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        h = F.relu(self.encoder.conv2(F.relu(self.encoder.conv1(x)))).view(-1, 64 * 6 * 6)
-        mu, logvar = self.encoder.fc_mu(h), self.encoder.fc_logvar(h)
-        z = mu + eps * torch.exp(logvar / 2)
-        h = F.relu(self.decoder.trans_conv1(self.decoder.fc(z).view(-1, 64, 6, 6)))
-        return torch.sigmoid(self.decoder.trans_conv2(h)), mu, logvar
-
-
 def test_training_is_the_classic_recipe_step_by_step(bars: Images, tmp_path: Path) -> None:
     images = bars(40, 24, 24)
     config = Config(
@@ -143,8 +121,9 @@ def test_training_is_the_classic_recipe_step_by_step(bars: Images, tmp_path: Pat
         seen = []
         for batch in order.reshape(3, 16):
             x, eps = pixels[batch], torch.randn(16, 20, generator=noise)
-            reconstruction, mu, logvar = plain(x, eps)
-            bce = F.binary_cross_entropy(reconstruction, x, reduction="sum")
+            mu, logvar = plain.encode(x)
+            reconstruction = plain.decode(mu + eps * torch.exp(logvar / 2))
+            bce = torch.nn.functional.binary_cross_entropy(reconstruction, x, reduction="sum")
             kl = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
             loss = (bce + 0.5 * kl) / 16
             adam.zero_grad()

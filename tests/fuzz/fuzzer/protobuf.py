@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
+from onnx_bytes import read_varint, varint
+
 from fuzzer.blind import EDGES
 
 VARINT, FIXED64, LENGTH, GROUP, END_GROUP, FIXED32 = range(6)
@@ -47,14 +49,6 @@ Place = tuple[int, ...]
 """Indices from the outermost message inwards."""
 
 
-def varint(number: int) -> bytes:
-    out = bytearray()
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*out, number])
-
-
 def encode(message: Message) -> bytes:
     return b"".join(map(_encode_field, message))
 
@@ -65,17 +59,17 @@ def parse(data: bytes) -> Message | None:
     at = 0
     try:
         while at < len(data):
-            tag, at = _read_varint(data, at)
+            tag, at = read_varint(data, at)
             number, wire = tag >> 3, tag & 7
             if not 1 <= number <= _LARGEST_NUMBER or wire not in (VARINT, FIXED64, LENGTH, FIXED32):
                 return None
             if wire == VARINT:
-                value, at = _read_varint(data, at)
+                value, at = read_varint(data, at)
                 message.append(Field(number, wire, value))
                 continue
             size = {FIXED64: 8, FIXED32: 4}.get(wire, 0)
             if wire == LENGTH:
-                size, at = _read_varint(data, at)
+                size, at = read_varint(data, at)
             piece = data[at : at + size]
             if len(piece) < size:
                 return None
@@ -232,15 +226,3 @@ def _encode_field(field: Field) -> bytes:
         size = 4 if field.wire == FIXED32 else 8
         return tag + value[:size].ljust(size, b"\x00")
     return tag + varint(len(value) if field.length is None else field.length) + value
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    number = shift = 0
-    while True:
-        byte = data[at]
-        number |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return number, at
-        if shift > 63:
-            raise IndexError

@@ -48,7 +48,12 @@ def raw_field(number: int, wire_type: int, payload: bytes) -> bytes:
     return varint(number << 3 | wire_type) + payload
 
 
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """Decode the whole number at `at`; return it and where it ends.
+
+    Raises:
+        IndexError: the data end within it, or it goes on for more than ten bytes.
+    """
     value, shift = 0, 0
     while True:
         byte = data[at]
@@ -56,15 +61,17 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if byte < 0x80:
             return value, at
+        if shift > 63:
+            raise IndexError
 
 
 def fields(data: bytes) -> Iterator[tuple[int, Any]]:
     """Decode the fields of one message."""
     at = 0
     while at < len(data):
-        tag, at = _read_varint(data, at)
+        tag, at = read_varint(data, at)
         value: Any
-        value, at = _read_varint(data, at)
+        value, at = read_varint(data, at)
         if tag & 7 == 2:
             value, at = data[at : at + value], at + value
         yield tag >> 3, value
