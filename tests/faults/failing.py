@@ -38,10 +38,13 @@ class Fault:
     number: int
     """The errno."""
     lasting: bool = False
-    """Whether all later calls fail too. If the first one is a write, it still writes half of its bytes."""
+    """Whether all later calls fail too."""
     spared: frozenset[str] = frozenset()
     """Calls that are not concerned."""
 
+
+CUT_SHORT = Fault("a write cut short", 0)
+"""Once, a write writes half of its bytes and says so; no call fails."""
 
 # Calls that change nothing, and those that only take away: a full disk does them.
 HARMLESS = frozenset(_LOOKING | _DELETING)
@@ -139,7 +142,7 @@ class FileSystem:
         """Count a call, and let it fail where its turn has come."""
         self.calls[name] += 1
         fault = self._fault
-        if fault is None or name in fault.spared:
+        if fault is None or fault is CUT_SHORT or name in fault.spared:
             return
         self._left -= 1
         if self._left == 0 or (self._left < 0 and fault.lasting):
@@ -174,10 +177,9 @@ class FileSystem:
         return self.write_counted(descriptor, data, lambda some: _WRITE(descriptor, some))
 
     def write_counted(self, descriptor: int, data: Any, write: Callable[[Any], int]) -> int:
-        """Write, or fail to; where all that follows fails too, half of it comes to be written first."""
+        """Write, or fail to; the first one to fail for ever writes half of its bytes before."""
         view = memoryview(data).cast("B")
-        if self._left == 1 and self._fault is not None and self._fault.lasting and len(view) > 1:
-            self._left = 0
+        if self._is_cut_short() and len(view) > 1:
             self.failed.append("half a write")
             view = view[: len(view) // 2]
         else:
@@ -185,6 +187,14 @@ class FileSystem:
         count = write(view)
         self.written[Path(_place(descriptor)).name] += count
         return count
+
+    def _is_cut_short(self) -> bool:
+        """Count a write that may be cut short: the last before a disk is full is, too."""
+        fault = self._fault
+        if fault is CUT_SHORT or (fault is not None and fault.lasting and self._left == 1):
+            self._left -= 1
+            return self._left == 0
+        return False
 
     def _open_file(
         self,

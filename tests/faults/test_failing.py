@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from failing import FAULTS, FILE_DESCRIPTORS, HARMLESS, Fault, FileSystem
+from failing import CUT_SHORT, FAULTS, FILE_DESCRIPTORS, HARMLESS, Fault, FileSystem
 from writers import NAIVE, WRITERS, Writer, digest, strays
 
 from vae_runtime.atomic import disk_errors_explained
@@ -18,7 +18,7 @@ from vae_runtime.scratch import sweep
 MOVED = [name for name in WRITERS if "moved" in name]
 
 # Calls without which an output is not whole, or not safe: somebody must hear when they fail.
-SAVING = {"write", "half a write", "close", "os.fsync", "os.rename"}
+SAVING = {"write", "close", "os.fsync", "os.rename"}
 
 needs_places = pytest.mark.skipif(
     not FILE_DESCRIPTORS.exists(), reason="this system does not tell where an open file lies"
@@ -57,6 +57,15 @@ def test_a_call_that_fails_loses_nothing(
 ) -> None:
     refused = fail_each_call(tmp_path, file_system, name, WRITERS[name], fault, numbers)
     assert refused > 2
+
+
+@needs_places
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_write_that_is_cut_short_is_gone_on_with(
+    tmp_path: Path, file_system: FileSystem, name: str
+) -> None:
+    numbers = range(1, MOST_CALLS)
+    assert fail_each_call(tmp_path, file_system, name, WRITERS[name], CUT_SHORT, numbers) == 0
 
 
 @needs_places
