@@ -24,7 +24,7 @@ for _name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FOLDERS_OPEN = os.open in os.supports_dir_fd and os.scandir in os.supports_fd
 
-# What systems say of a link that is opened as a plain file.
+# What systems say of a link that is opened as a plain file; and of links in a circle, where they are followed.
 _BECAME_A_LINK = (errno.ELOOP, errno.EMLINK)
 
 # Said of this process or machine, not of the file.
@@ -81,7 +81,8 @@ class Members:
 
         Raises:
             BundleError: missing, unreadable, larger than that, or cut short while it was read.
-            UnsafeBundleError: a symbolic link, a file with other hard links, or no regular file.
+            UnsafeBundleError: a symbolic link, a file with other hard links, no regular file, or one whose place
+                another takes while it is opened.
             ResourceLimitError: it does not fit into memory.
             EnvironmentProblem: the machine does not let files be opened or read.
         """
@@ -91,12 +92,14 @@ class Members:
             self._refuse_unless_plain(before, path)  # opening a device may already do something
             descriptor = self._open(name)
         except OSError as error:
+            if error.errno in _BECAME_A_LINK and not self.allow_links and path.is_symlink():
+                raise _linked(path) from error
             raise _unreadable(path, error) from error
         try:
             found = os.fstat(descriptor)
             self._refuse_unless_plain(found, path)
             if not (_NO_FOLLOW or self.allow_links or os.path.samestat(before, found)):
-                raise _linked(path)
+                raise _linked(path) if path.is_symlink() else _replaced(path)
             return self._read_all(descriptor, found.st_size, most_bytes, path)
         except OSError as error:
             raise _unreadable(path, error) from error
@@ -160,8 +163,13 @@ def _linked(path: Path) -> UnsafeBundleError:
     return UnsafeBundleError(f"{path}: is a symbolic link. {_HOW_TO_MEND_LINKS}")
 
 
+def _replaced(path: Path) -> UnsafeBundleError:
+    return UnsafeBundleError(
+        f"{path}: another file took its place while it was opened; expected one that stays. "
+        "Open the bundle again when nobody writes to it"
+    )
+
+
 def _unreadable(path: Path, error: OSError) -> BundleError | EnvironmentProblem:
-    if error.errno in _BECAME_A_LINK and path.is_symlink():
-        return _linked(path)
     kind = EnvironmentProblem if error.errno in _NO_FAULT_OF_THE_FILE else BundleError
     return kind(f"{path}: cannot be read ({error.strerror})")

@@ -133,6 +133,24 @@ def test_a_link_that_leads_nowhere_is_told_so_where_links_are_let_through(folder
         read(folder, "link", allow_links=True)
 
 
+@pytest.mark.parametrize("target", ["circle", "other"])
+def test_links_in_a_circle_are_told_so_where_links_are_let_through(folder: Path, target: str) -> None:
+    """Copying them, or letting links through, would not help."""
+    (folder / "circle").symlink_to(target)
+    (folder / "other").symlink_to("circle")
+    with pytest.raises(BundleError) as refused:
+        read(folder, "circle", allow_links=True)
+    assert str(refused.value) == f"{folder}/circle: cannot be read ({os.strerror(errno.ELOOP)})"
+
+
+def test_a_folder_that_is_a_link_to_itself_is_told_so(folder: Path) -> None:
+    """Links to folders are followed, so its being a link is not what is wrong with it."""
+    (folder / "circle").symlink_to("circle")
+    with pytest.raises(BundleError) as refused:
+        read(folder / "circle", "plain")
+    assert str(refused.value).endswith(f": cannot be read ({os.strerror(errno.ELOOP)})")
+
+
 def test_more_bytes_than_allowed_are_refused_before_any_is_read(folder: Path) -> None:
     with (folder / "plain").open("wb") as file:
         file.truncate(1 << 40)  # with a hole in it: reading a terabyte would not end here
@@ -305,8 +323,49 @@ def test_only_where_links_must_be_looked_for_may_no_other_file_take_the_place(
         if members._NO_FOLLOW or allow_links:
             assert opened.read("plain", MOST) == b"another"
         else:
-            with pytest.raises(UnsafeBundleError, match="/plain: is a symbolic link"):
+            with pytest.raises(UnsafeBundleError, match=r"/plain: another file took its place while .*again"):
                 opened.read("plain", MOST)
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no pseudo terminals")
+def test_a_file_that_becomes_a_terminal_just_before_it_is_opened_does_not_get_hold_of_the_process(
+    tmp_path: Path, run_python: Any
+) -> None:
+    """A process that leads a session, as services do, would get signals from whoever holds the other end."""
+    (tmp_path / "plain").touch()
+    finished = run_python(
+        """
+import os, sys
+from pathlib import Path
+from vae_runtime.errors import UnsafeBundleError
+from vae_runtime.members import Members
+def has_terminal():
+    try:
+        os.close(real("/dev/tty", os.O_RDWR))
+        return True
+    except OSError:
+        return False
+os.setsid()
+master, slave = os.openpty()
+terminal, file, real = os.ttyname(slave), Path(sys.argv[1], "plain"), os.open
+def swap(*arguments, **options):
+    file.unlink()
+    file.symlink_to(terminal)
+    os.open = real
+    return real(*arguments, **options)
+with Members(file.parent, allow_links=True) as opened:
+    os.open = swap
+    try:
+        opened.read("plain", 100)
+    except UnsafeBundleError as error:
+        print(error, has_terminal())
+real(terminal, os.O_RDWR)
+print("opened carelessly", has_terminal())
+""",
+        tmp_path,
+    )
+    refusal = f"{tmp_path}/plain: is a device, not a regular file False\n"
+    assert finished.stdout == f"{refusal}opened carelessly True\n", finished.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
