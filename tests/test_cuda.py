@@ -7,19 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="needs PyTorch")
-
-from vae_export.bundle import Settings, export_bundle  # noqa: E402
-from vae_export.parity import Tolerances  # noqa: E402
-from vae_export.sources import load_source  # noqa: E402
-from vae_runtime import load  # noqa: E402
-from vae_runtime.errors import ProviderError  # noqa: E402
-from vae_training.checkpoint import newest_checkpoint  # noqa: E402
-from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig  # noqa: E402
-from vae_training.data import ImageSet  # noqa: E402
-from vae_training.loop import Trainer  # noqa: E402
-from vae_training.run_folder import RunFolder  # noqa: E402
+from vae_export.bundle import Settings, export_bundle
+from vae_export.parity import Tolerances
+from vae_export.sources import load_source
+from vae_runtime import load
+from vae_runtime.errors import ProviderError
+from vae_training.checkpoint import newest_checkpoint
+from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
+from vae_training.data import ImageSet
+from vae_training.loop import Trainer
+from vae_training.run_folder import RunFolder
 
 pytestmark = pytest.mark.cuda
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 try:
     import fcntl
 except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # for mypy a module is there or is not
 
 # Network drives and FUSE may know no locks. EACCES is what some file systems say where others say EAGAIN.
 _HELD_BY_ANOTHER = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)

@@ -12,18 +12,20 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "runtime"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "export"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "training"))
+
+import numpy as np
+import torch
+
+from vae_export.bundle import Settings, export_bundle
+from vae_export.sources import Source
+from vae_training.config import ModelConfig
+from vae_training.data import ImageSet
+from vae_training.model import VAE
+
 ASSETS = Path(__file__).resolve().parent
-sys.path[:0] = [str(ASSETS.parents[1] / package) for package in ("training", "export", "runtime")]
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-
-from vae_export.bundle import Settings, export_bundle  # noqa: E402
-from vae_export.sources import Source  # noqa: E402
-from vae_training.config import ModelConfig  # noqa: E402
-from vae_training.data import ImageSet  # noqa: E402
-from vae_training.model import VAE  # noqa: E402
-
 BUNDLES = {
     "tiny-gray": ModelConfig(height=8, width=12, channels=1, filters=(2, 3), latent_size=3),
     "tiny-colour": ModelConfig(height=8, width=8, channels=3, filters=(2, 3), latent_size=4),

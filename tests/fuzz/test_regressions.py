@@ -155,7 +155,7 @@ def test_settings_with_an_integer_too_large_for_a_float_are_refused() -> None:
 
 def test_settings_that_are_no_table_are_refused() -> None:
     with pytest.raises(ConfigError):
-        Config.from_dict("settings")  # type: ignore[arg-type]
+        Config.from_dict("settings")
 
 
 Change = Callable[[dict[str, Any], dict[str, torch.Tensor]], None]

@@ -48,9 +48,10 @@ def contents(target: Path) -> Any:
 
 
 Write = Callable[..., None]
+INNER = str(Path("inner", "file"))
 both = pytest.mark.parametrize(
     ("write", "new"),
-    [(write_file, "new"), (write_folder, {os.path.join("inner", "file"): "new"})],  # noqa: PTH118
+    [(write_file, "new"), (write_folder, {INNER: "new"})],
     ids=["file", "folder"],
 )
 
@@ -241,8 +242,8 @@ def interrupted_at_line(number: int, work: Callable[[], None]) -> bool:
     ("write", "new", "system"),
     [
         (write_file, "new", "this one"),
-        (write_folder, {os.path.join("inner", "file"): "new"}, "one that exchanges folders"),  # noqa: PTH118
-        (write_folder, {os.path.join("inner", "file"): "new"}, "one that moves them aside"),  # noqa: PTH118
+        (write_folder, {INNER: "new"}, "one that exchanges folders"),
+        (write_folder, {INNER: "new"}, "one that moves them aside"),
     ],
     ids=["file", "exchanged folder", "moved folder"],
 )
@@ -315,7 +316,7 @@ def test_where_the_new_folder_cannot_take_its_place_the_old_one_comes_back(
     monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
     with pytest.raises(EnvironmentProblem, match="the disk failed"):
         write_folder(tmp_path / "out", "new", overwrite=True)
-    assert contents(tmp_path / "out") == {os.path.join("inner", "file"): "old"}  # noqa: PTH118
+    assert contents(tmp_path / "out") == {INNER: "old"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

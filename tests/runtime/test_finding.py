@@ -49,7 +49,7 @@ def test_a_name_that_is_not_utf8_is_a_name(tmp_path: Path, gray_bundle: Path) ->
 
 
 def test_a_path_of_bytes_is_a_path(gray_bundle: Path) -> None:
-    with vae_runtime.load(os.fsencode(gray_bundle)) as model:  # type: ignore[arg-type] - typed as text, which most have
+    with vae_runtime.load(os.fsencode(gray_bundle)) as model:
         assert model.card.name == "tiny-gray"
 
 

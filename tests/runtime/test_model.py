@@ -460,7 +460,7 @@ def test_a_closed_model_says_that_it_is_closed(gray_bundle: Path, call: Callable
 
 def copies() -> dict[str, Callable[[Model], Model]]:
     protocols = {
-        f"pickle protocol {number}": lambda model, number=number: pickle.loads(pickle.dumps(model, number))  # noqa: S301
+        f"pickle protocol {number}": lambda model, number=number: pickle.loads(pickle.dumps(model, number))  # noqa: S301 - ours
         for number in (2, pickle.HIGHEST_PROTOCOL)
     }
     return {**protocols, "copy": copy.copy, "deepcopy": copy.deepcopy}
@@ -485,7 +485,7 @@ def test_a_copy_needs_no_file(tmp_path: Path, gray_bundle: Path, gray: Model) ->
     bundle = copy_bundle(gray_bundle, tmp_path / "b")
     data = pickle.dumps(vae_runtime.load(bundle))
     bundle.rename(tmp_path / "gone")
-    np.testing.assert_array_equal(pickle.loads(data).sample(3, 7), gray.sample(3, 7))  # noqa: S301
+    np.testing.assert_array_equal(pickle.loads(data).sample(3, 7), gray.sample(3, 7))  # noqa: S301 - our own
 
 
 # The shipped model

@@ -44,7 +44,7 @@ def small_config(
     return Config(
         data=DataConfig(validation=validation),
         model=ModelConfig(8, 8, 1, filters, latent_size=2),
-        training=TrainingConfig(**settings),  # type: ignore[arg-type]
+        training=TrainingConfig(**settings),
     )
 
 

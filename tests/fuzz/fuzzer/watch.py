@@ -111,7 +111,7 @@ class Watch:
         if os.sep not in path and not os.path.lexists(path):
             path = os.path.join(self._own, path)  # noqa: PTH118 - Path would take ten times as long
         real = os.path.realpath(path)
-        if os.path.basename(real) == CANARY:  # noqa: PTH119
+        if os.path.basename(real) == CANARY:  # noqa: PTH119 - the same
             return False
         return real.startswith((self._own, *_HARMLESS)) or real + os.sep == self._own
 

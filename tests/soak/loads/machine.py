@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -24,8 +25,7 @@ def held_now() -> Held:
 
 def peak_megabytes() -> float:
     """Return the most memory that this process has held."""
-    with open("/proc/self/status") as status:  # noqa: PTH123
-        for line in status:
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e6
     raise RuntimeError("/proc/self/status says nothing of VmHWM")
