@@ -209,7 +209,7 @@ def test_the_order_of_bytes_and_axes_and_the_precision_change_no_result(run: Cal
             ("<f2", "C"),
             (">f2", "F"),
         ):
-            np.save("given.npy", np.asarray(values.astype(dtype), order=order))  # type: ignore[call-overload]
+            np.save("given.npy", np.asarray(values.astype(dtype), order=order))
             assert run(line, "given.npy").code == 0
             results.add(Path("out.npy").read_bytes())
         assert len(results) == 1

@@ -53,8 +53,9 @@ def test_the_sums_are_those_of_every_other_file_as_sha256sum_writes_them(exporte
     present = files(exported.path)
     listed = {}
     for line in present.pop("SHA256SUMS").decode("ascii").splitlines():
-        digest, name = re.fullmatch(r"([0-9a-f]{64})  (\S+)", line).groups()  # type: ignore[union-attr]
-        listed[name] = digest
+        match = re.fullmatch(r"([0-9a-f]{64})  (\S+)", line)
+        assert match
+        listed[match[2]] = match[1]
     assert listed == {name: hashlib.sha256(data).hexdigest() for name, data in present.items()}
 
 

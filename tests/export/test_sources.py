@@ -350,7 +350,7 @@ def test_an_archive_whose_members_overlap_is_refused(tmp_path: Path, plain_vae: 
     torch.save(plain_vae().state_dict(), path)
     with zipfile.ZipFile(path, "a") as archive:
         archive.filelist *= 40  # each member listed forty times, lying at one place
-        archive._didModify = True  # type: ignore[attr-defined]
+        archive._didModify = True
     with pytest.raises(SourceError, match="tells of more bytes than it has"):
         load_source(path)
 

@@ -184,7 +184,7 @@ class _Killing:
         else:
             how = {"kill_after": self.random.uniform(0, self.seconds)}
         self.how = str(how)
-        code, _, _ = self.server.write(self.name, self.folder, 1 - self.version, **how)  # type: ignore[arg-type]
+        code, _, _ = self.server.write(self.name, self.folder, 1 - self.version, **how)
         assert code in (0, -signal.SIGKILL), self.server.log.read_text()
         return code == -signal.SIGKILL
 

@@ -22,7 +22,7 @@ def test_a_run_that_differs_would_be_found(
     writer_server: WriterServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class OtherSeed(WriterServer):
-        def train(self, folder, *arguments, **how):  # type: ignore[no-untyped-def]
+        def train(self, folder, *arguments, **how):
             changed = [8 if arguments[n - 1] == "--seed" else each for n, each in enumerate(arguments)]
             return writer_server.train(folder, *(changed if "parts" in arguments else arguments), **how)
 

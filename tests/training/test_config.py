@@ -88,7 +88,7 @@ def test_a_whole_number_is_a_fine_float() -> None:
 
 def test_settings_cannot_be_changed_afterwards() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Config().training.epochs = 3  # type: ignore[misc]
+        Config().training.epochs = 3
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ class Poisoning(Observer):
         self.epoch = epoch
         self.trainer: Trainer | None = None
 
-    def epoch_began(self, epoch: int, step: int) -> None:  # noqa: ARG002
+    def epoch_began(self, epoch: int, step: int) -> None:  # noqa: ARG002 - as every observer
         if epoch == self.epoch and self.trainer:
             self.trainer.model.decoder.fc.bias.data[0] = float("nan")
 

@@ -51,6 +51,7 @@ def _decode(decoder: Decoder, latent: Tensor) -> Tensor:
     hidden = hidden.contiguous(memory_format=torch.channels_last)
     hidden = F.conv_transpose2d(hidden, first.weight, stride=2, padding=1)
     hidden = torch.relu_(hidden.add_(first.get_parameter("bias").view(-1, 1, 1)))
+    # Newer releases of torch type it.
     logits: Tensor = _DoubleByProduct.apply(hidden, last.weight, last.bias)  # type: ignore[no-untyped-call,unused-ignore]
     return logits
 

@@ -45,7 +45,7 @@ class SignalWatch:
         """What the process should leave with."""
         return _EXIT_CODES[self.received] if self.received else 0
 
-    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _note(self, number: int, _frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
         self._restore()
 

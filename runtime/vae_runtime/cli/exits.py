@@ -181,6 +181,6 @@ def _debug() -> None:
         traceback.print_exc()
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
     # As an exception, so that temporary files are taken away on the way out.
     sys.exit(TERMINATED)

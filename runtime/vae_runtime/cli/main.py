@@ -139,7 +139,7 @@ def sample(
     \b
     vae-run sample -n 100 --rows 10 --columns 10 --seed 7 -o grid.png
     vae-run sample -n 5000 -o faces.npy
-    """  # noqa: D301
+    """  # noqa: D301 - \b is click's mark for lines to leave as they are
     with _Work(
         output, overwrite=overwrite, quiet=quiet, as_float=as_float, count=count, options=options
     ) as work:
@@ -182,7 +182,7 @@ def interpolate(
     \b
     vae-run interpolate 3 14 --steps 20 --rows 4 --columns 5 -o between.png
     vae-run interpolate anna.png ben.jpg anna.png --steps 60 -o frames/
-    """  # noqa: D301
+    """  # noqa: D301 - \b is click's mark for lines to leave as they are
     with _Work(
         output, overwrite=overwrite, quiet=quiet, as_float=as_float, count=steps, options=options
     ) as work:

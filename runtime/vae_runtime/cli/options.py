@@ -39,7 +39,7 @@ class Size(_SizeParamType):
             param,
         )
 
-    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002 - click's
         """Return how help shows it."""
         return f"N[{self.separator}N]"
 
