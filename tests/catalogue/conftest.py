@@ -16,6 +16,7 @@ import safetensors.numpy
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
+from folders import everything
 from programs import MIB, Ended, Programs
 
 MEMORY = 512 * MIB  # that a command may take beyond what it has when it starts
@@ -74,19 +75,6 @@ def refuses(run: Callable[..., Ended]) -> Refuses:
         return ended.err
 
     return check
-
-
-def everything(folder: Path) -> dict[str, object]:
-    """All that lies below a folder, whatever it is: content of files, targets of links, kinds of the rest."""
-    found: dict[str, object] = {}
-    for path in folder.rglob("*"):
-        if path.is_symlink():
-            found[str(path)] = path.readlink()
-        else:
-            status = path.stat()
-            small = path.is_file() and status.st_size < 4 * MIB
-            found[str(path)] = (status.st_mode, path.read_bytes() if small else status.st_mtime_ns)
-    return found
 
 
 def classic_weights() -> dict[str, np.ndarray]:

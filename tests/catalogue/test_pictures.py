@@ -100,11 +100,17 @@ FOLDERS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a link to itself": (
         lambda: Path("folder/a.png").symlink_to("a.png"),
-        "a.png: expected a picture file; there",
+        "a.png: expected a picture file; it cannot be read (Too many levels",
     ),
     "a pipe": (lambda: os.mkfifo("folder/a.png"), "folder/a.png: expected a picture file; not a file"),
     "links to itself alone": (lambda: Path("folder/a").symlink_to("../folder"), "folder holds no pictures"),
 }
+
+
+def test_a_file_larger_than_any_picture_is_refused_unread(refuses: Refuses) -> None:
+    with Path("bad.png").open("wb") as file:
+        file.truncate(1 << 40)  # a hole, as large as an archive of backups
+    refuses(FILE, "bad.png", 3, "bad.png: 1099511627776 bytes; expected a picture of at most 715827880")
 
 
 @pytest.mark.parametrize("line", [FILE, TRAIN], ids=lambda line: " ".join(line.split()[:2]))
@@ -204,7 +210,7 @@ def test_an_odd_picture_is_read_by_its_rule_and_without_a_word(
 ) -> None:
     Path("odd.png").write_bytes(data)
     ended = run(FILE, "odd.png")
-    assert (ended.code, ended.err) == (0, "latents of 1 images, 3 each -> out.npy\n")
+    assert (ended.code, ended.err) == (0, "latents of 1 images, 3 each -> out.npy (on cpu)\n")
     latents = np.load("out.npy")
     np.save("plain.npy", means[None])
     assert run(FILE, "plain.npy").code == 0
@@ -222,7 +228,7 @@ def test_of_several_frames_the_first_is_taken_with_a_word_about_it(
     assert ended.code == 0
     assert ended.err == (
         "vae-run: odd\\x1b[2J.gif: holds several frames or pages; the first is taken\n"
-        "latents of 1 images, 3 each -> out.npy\n"
+        "latents of 1 images, 3 each -> out.npy (on cpu)\n"
     )
     latents = np.load("out.npy")
     np.save("plain.npy", GRAY[None])

@@ -7,17 +7,20 @@ the model's aspect ratio and resized to its size. Links to files are followed, l
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from vae_runtime.errors import InputError, one_line, printable
+from vae_runtime.errors import EnvironmentProblem, InputError, one_line, printable
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +33,13 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 # As Pillow warns of a decompression bomb from here on; of a warning one would only read, after the fact.
 _MOST_PIXELS = 89_478_485
+_MOST_BYTES = 8 * _MOST_PIXELS  # that many pixels of four channels with 16 bits each, not packed
+
+# Opening must not wait for somebody who writes into a pipe, nor take a terminal for its own.
+_AT_ONCE = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY"))
+
+# Said of this process or machine, not of the file.
+_NO_FAULT_OF_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -59,19 +69,21 @@ def load_picture(path: Path, height: int, width: int, channels: int) -> Pixels:
 
     Raises:
         InputError: not a picture, cut short, too large, or of a kind that has no faithful 8-bit form.
+        EnvironmentProblem: the machine does not let files be opened or read.
     """
-    # Asked before opening: reading a pipe would wait for ever.
-    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where the name is too long
-        problem = "not a file" if os.path.exists(path) else "there is none"  # noqa: PTH110 - the same
-        raise InputError(f"{path}: expected a picture file; {problem}")
+    data = _read(path)
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _refuse_bombs(path, image)
             _mention_other_frames(path, image)
             opened = ImageOps.exif_transpose(image)
             pixels = _to_eight_bits(path, opened, "L" if channels == 1 else "RGB", file_format=image.format)
     except InputError:
         raise
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"{path}: not a picture that can be read (expected one of {', '.join(_FORMATS)})"
+        ) from error
     except Exception as error:
         # Pillow has no exception of its own for a broken file: its decoders raise almost any.
         raise InputError(f"{path}: not a picture that can be read ({one_line(error)})") from error
@@ -105,6 +117,42 @@ def save_png(path: Path, picture: Pixels) -> None:
 def enlarge(picture: Pixels, factor: int) -> Pixels:
     """Repeat every pixel `factor` times along both axes: (H, W[, 3]) to (H * factor, W * factor[, 3])."""
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _read(path: Path) -> bytes:
+    """Return the bytes of a picture file.
+
+    Pillow gets these and no file: some it would map into memory, and if such a one were cut short meanwhile,
+    the system would end the process.
+
+    Raises:
+        InputError: missing, not a regular file, larger than any picture, or cut short while it was read.
+        EnvironmentProblem: the machine does not let files be opened or read.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a device may already do something
+            raise _no_file(path)
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _AT_ONCE)) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise _no_file(path)
+            if found.st_size > _MOST_BYTES:
+                raise InputError(
+                    f"{path}: {found.st_size} bytes; expected a picture of at most {_MOST_BYTES}"
+                )
+            data = file.read(found.st_size)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: expected a picture file; there is none") from error
+    except OSError as error:
+        kind = EnvironmentProblem if error.errno in _NO_FAULT_OF_THE_FILE else InputError
+        raise kind(f"{path}: expected a picture file; it cannot be read ({error.strerror})") from error
+    if len(data) != found.st_size:
+        raise InputError(f"{path}: was cut short while it was read: {len(data)} of {found.st_size} bytes")
+    return data
+
+
+def _no_file(path: Path) -> InputError:
+    return InputError(f"{path}: expected a picture file; not a file")
 
 
 def _refuse_bombs(path: Path, image: Image.Image) -> None:
