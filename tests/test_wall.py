@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from absent import NO_ONNXRUNTIME, wall
 
 import vae_runtime
 from vae_runtime.installation import OLDEST_ONNXRUNTIME
@@ -27,15 +28,6 @@ from vae_runtime.wire import MOST_FIELDS
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Importing what is behind the wall fails as if it were not installed.
-WALL = """
-import importlib.abc, sys
-class Wall(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {blocked!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Wall())
-"""
 HEAVY = ("torch", "onnx", "onnxscript", "safetensors", "vae_training", "vae_export", "rich", "matplotlib")
 ONLY_CLI = ("click", "PIL")
 
@@ -55,10 +47,6 @@ sys.argv[0] = "vae-run"
 from vae_runtime.cli import main
 main()
 """
-
-
-def wall(*blocked: str) -> str:
-    return WALL.format(blocked=blocked)
 
 
 def modules(package: Any) -> list[str]:
@@ -116,18 +104,9 @@ def test_help_and_version_work_without_onnxruntime_and_numpy(run_python: Any, ar
 def test_without_onnxruntime_a_command_says_how_to_get_it(
     run_python: Any, gray_bundle: Path, tmp_path: Path
 ) -> None:
-    # Its metadata must be gone too, or it counts as installed and broken.
-    gone = """
-import importlib.metadata
-found = importlib.metadata.version
-def version(name):
-    if name.startswith("onnxruntime"):
-        raise importlib.metadata.PackageNotFoundError(name)
-    return found(name)
-importlib.metadata.version = version
-"""
-    code = wall("onnxruntime") + gone + RUN_COMMAND
-    finished = run_python(code, "sample", "--model", gray_bundle, "-o", tmp_path / "a.png")
+    finished = run_python(
+        NO_ONNXRUNTIME + RUN_COMMAND, "sample", "--model", gray_bundle, "-o", tmp_path / "a.png"
+    )
     assert finished.returncode == 4
     assert finished.stderr.startswith("vae-run: error: onnxruntime is not installed; ")
     assert "pip install 'vae-edge[cpu]'" in finished.stderr

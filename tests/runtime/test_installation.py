@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from absent import NO_ONNXRUNTIME, UNREGISTERED_ONNXRUNTIME
 
 from vae_runtime import EnvironmentProblem, installation
 
@@ -19,29 +20,6 @@ try:
 except EnvironmentProblem as error:
     print(error.exit_code, error)
 """
-
-WITHOUT_METADATA = """
-import importlib.metadata
-found = importlib.metadata.version
-def version(name):
-    if name.startswith("onnxruntime"):
-        raise importlib.metadata.PackageNotFoundError(name)
-    return found(name)
-importlib.metadata.version = version
-"""
-
-# As where no onnxruntime is installed: neither its metadata nor its module are found.
-WITHOUT = (
-    WITHOUT_METADATA
-    + """
-import importlib.abc, sys
-class Wall(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "onnxruntime":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Wall())
-"""
-)
 
 Wheel = Callable[..., None]
 
@@ -67,7 +45,7 @@ def test_the_installed_one_is_found(run_python: Any) -> None:
 
 
 def test_a_missing_one_is_told_with_both_ways_to_get_it(run_python: Any) -> None:
-    said = run_python(WITHOUT + IMPORT).stdout
+    said = run_python(NO_ONNXRUNTIME + IMPORT).stdout
     assert said.startswith("4 onnxruntime is not installed; ")
     assert "pip install 'vae-edge[cpu]'" in said
     assert "pip install 'vae-edge[gpu]'" in said
@@ -154,7 +132,7 @@ class Only(finder):
 sys.meta_path.insert(0, Only)
 """
     said = run_python(
-        (only_that if registered else WITHOUT_METADATA + only_that) + IMPORT,
+        (only_that if registered else UNREGISTERED_ONNXRUNTIME + only_that) + IMPORT,
         tmp_path,
         FIRST_ON_PATH=str(tmp_path),
     ).stdout

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
+from typing import Any
 
 import processes
 from forking import Ended, ForkingServer
@@ -41,27 +41,10 @@ class Programs:
     ) -> None:
         self._open.close()
 
-    def run(
-        self,
-        program: str,
-        *arguments: object,
-        stdout: str | None = None,
-        limits: Mapping[str, int] | None = None,
-        environment: Mapping[str, str] | None = None,
-    ) -> Ended:
-        """Run a command in the current folder.
-
-        Args:
-            program: `vae-run`, `vae-train` or `vae-export`.
-            arguments: words, paths or bytes.
-            stdout: a file to take instead of a new one.
-            limits: names of the resource module; RLIMIT_AS counts from what the process has at its start.
-            environment: variables to set.
-        """
+    def run(self, program: str, *arguments: object, **options: Any) -> Ended:
+        """Run `vae-run`, `vae-train` or `vae-export` in the current folder; `options` as ForkingServer.call has."""
         server = self._server(RUNTIME if program == "vae-run" else TRAINING)
-        return server.call(
-            COMMANDS[program], program, *arguments, stdout=stdout, limits=limits, environment=environment
-        )
+        return server.call(COMMANDS[program], program, *arguments, **options)
 
     def _server(self, modules: tuple[str, ...]) -> ForkingServer:
         if modules not in self._servers:
