@@ -201,8 +201,10 @@ def test_every_option_reaches_its_setting(folder: Path, vae_train_here: Here) ->
     ended = vae_train_here(
         "--data", "set.npz", "--array", "pictures", "--groups", "who", "--image-size", "8x12", "--channels", 1,
         "--validation", 0.2, "--skip-bad", "--latent-size", 3, "--filters", "2,5", "--epochs", 1,
-        "--batch-size", 4, "--learning-rate", 0.01, "--schedule", "onecycle", "--beta", 0.25, "--ema", 0.5, "--seed", 3,
-        "--device", "cpu", "--compile", "off", "-o", "run", "-q",
+        "--batch-size", 4, "--learning-rate", 0.01, "--schedule", "onecycle", "--clip-gradient", 9,
+        "--likelihood", "gaussian", "--noise-scale", 0.25, "--beta", 0.25, "--beta-schedule", "warmup",
+        "--free-bits", 0.125, "--capacity", 4, "--flip", "--shift", 1, "--brightness", 0.5, "--ema", 0.5,
+        "--seed", 3, "--device", "cpu", "--compile", "off", "-o", "run", "-q",
     )  # fmt: skip
     assert ended.code == 0, ended.err
     assert Config.from_toml(folder / "run/config.toml").to_dict() == {
@@ -214,8 +216,10 @@ def test_every_option_reaches_its_setting(folder: Path, vae_train_here: Here) ->
             "height": 8, "width": 12, "channels": 1, "filters": [2, 5], "latent_size": 3, "fc_relu": False,
         },
         "training": {
-            "epochs": 1, "batch_size": 4, "learning_rate": 0.01, "schedule": "onecycle", "beta": 0.25,
-            "ema": 0.5, "seed": 3, "device": "cpu", "compile": "off",
+            "epochs": 1, "batch_size": 4, "learning_rate": 0.01, "schedule": "onecycle",
+            "clip_gradient": 9, "likelihood": "gaussian", "noise_scale": "0.25", "beta": 0.25,
+            "beta_schedule": "warmup", "free_bits": 0.125, "capacity": 4, "flip": True, "shift": 1,
+            "brightness": 0.5, "ema": 0.5, "seed": 3, "device": "cpu", "compile": "off",
         },
     }  # fmt: skip
 
@@ -429,7 +433,7 @@ def test_a_run_is_not_resumed_on_other_images(
         (["--filters", "1,2,3"], 2, "or two as in 24,32"),
         (["--image-size", "0x8"], 2, "or two as in 24x32"),
         (["--channels", "2"], 2, "--channels"),
-        (["--schedule", "cosine"], 2, "--schedule"),
+        (["--schedule", "sawtooth"], 2, "--schedule"),
         (["--device", "tpu"], 2, "--device"),
         (["--compile", "yes"], 2, "--compile"),
         (["--save-every", "0"], 2, "--save-every"),

@@ -27,7 +27,7 @@ CLASSIC = ModelConfig()
 
 @pytest.fixture
 def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiling, "_has_compiler", lambda: True)
+    monkeypatch.setattr(compiling, "has_compiler", lambda: True)
 
 
 @torch.no_grad()

@@ -167,7 +167,7 @@ def test_the_ends_of_every_range_are_taken(section: str, name: str, value: objec
         ("training", "beta", float("inf")),
         ("training", "seed", -1),
         ("training", "seed", 2**63),
-        ("training", "schedule", "cosine"),
+        ("training", "schedule", "sawtooth"),
         ("training", "device", "tpu"),
         ("training", "compile", "yes"),
     ],

@@ -184,6 +184,62 @@ def test_a_run_that_was_interrupted_in_mid_epoch_ends_as_if_it_had_not_been(
     assert losses(rows) == losses(whole)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"likelihood": "gaussian"},
+        {"likelihood": "gaussian", "noise_scale": "learned", "clip_gradient": 1.0},
+        {"likelihood": "discretized-logistic", "beta_schedule": "cyclical"},
+        {"flip": True, "shift": 1, "brightness": 0.1, "schedule": "cosine"},
+        {"beta_schedule": "warmup", "free_bits": 0.1, "capacity": 2.0},
+    ],
+    ids=lambda settings: ", ".join(settings),
+)
+def test_every_setting_changes_the_run_and_survives_an_interruption(
+    bars: Images, small: Small, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    config = small(**settings)
+    whole = train(config, bars(), tmp_path / "whole")
+    assert losses(whole) != losses(train(small(), bars(), tmp_path / "plain"))
+    with pytest.raises(Interrupted):
+        train(config, bars(), tmp_path / "parts", Interrupting(7))
+    rows = resume(config, bars(), tmp_path / "parts")
+    assert same_bits(last(tmp_path / "parts"), last(tmp_path / "whole"))
+    assert losses(rows) == losses(whole)
+
+
+def test_the_noise_scale_is_told_and_is_the_error_of_a_gaussians_reconstructions(
+    bars: Images, small: Small, tmp_path: Path
+) -> None:
+    config = small(likelihood="gaussian", epochs=30, learning_rate=0.01, batch_size=16)
+    trainer = Trainer(config, bars(96), RunFolder(tmp_path))
+    rows = trainer.run()
+    assert rows[-1]["noise_scale"] < rows[0]["noise_scale"]
+    with torch.no_grad():
+        image = trainer.batches.images.float() / 255
+        logits, *_ = trainer.model(image, torch.randn(len(image), 2))
+        spread = (torch.sigmoid(logits) - image).square().mean().sqrt().item()
+    assert rows[-1]["noise_scale"] == pytest.approx(spread, rel=0.2)
+    assert "noise_scale" not in train(small(), bars(), tmp_path / "plain")[0]
+
+
+def test_no_gradient_is_longer_than_it_may_be(bars: Images, small: Small, tmp_path: Path) -> None:
+    norms: list[float] = []
+    config = small(clip_gradient=0.5)
+    trainer = Trainer(config, bars(), RunFolder(tmp_path))
+    step = trainer.optimizer.step
+
+    def note(*arguments: Any) -> Any:
+        parts = [p.grad.norm() for p in trainer.model.parameters()]
+        norms.append(torch.stack(parts).norm().item())
+        return step(*arguments)
+
+    trainer.optimizer.step = note  # type: ignore[method-assign]  # a look at what it is given
+    trainer.run()
+    assert len(norms) == 10
+    assert max(norms) == pytest.approx(0.5, rel=1e-3)
+
+
 def test_an_interruption_in_an_epochs_last_step_loses_nothing(
     bars: Images, small: Small, tmp_path: Path
 ) -> None:

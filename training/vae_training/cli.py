@@ -15,8 +15,11 @@ from vae_runtime._version import __version__
 from vae_runtime.cli.exits import run_command
 from vae_runtime.cli.options import Size
 from vae_training.config import (
+    BETA_SCHEDULES,
     COMPILE_CHOICES,
     DEVICES,
+    LIKELIHOODS,
+    LONGEST_SIDE,
     MOST,
     SCHEDULES,
     WIDEST,
@@ -101,7 +104,56 @@ def _default(section: type, name: str) -> str:
     help="How the learning rate changes." + _default(TrainingConfig, "schedule"),
 )
 @click.option(
+    "--clip-gradient",
+    type=click.FloatRange(0),
+    metavar="NORM",
+    help="Scale gradients down to this norm; 0 for never." + _default(TrainingConfig, "clip_gradient"),
+)
+@click.option(
+    "--likelihood",
+    type=click.Choice(LIKELIHOODS),
+    help="How probable an image is where the decoder draws another." + _default(TrainingConfig, "likelihood"),
+)
+@click.option(
+    "--noise-scale",
+    metavar="SCALE",
+    help="How pixels spread about what is drawn: auto (the best for each batch of a Gaussian, else learned), learned, "
+    "or a number, pixels being 0 to 1." + _default(TrainingConfig, "noise_scale"),
+)
+@click.option(
     "--beta", type=click.FloatRange(0), help="Weight of the KL divergence." + _default(TrainingConfig, "beta")
+)
+@click.option(
+    "--beta-schedule",
+    type=click.Choice(BETA_SCHEDULES),
+    help="How that weight changes: not, up over the first quarter, or up four times."
+    + _default(TrainingConfig, "beta_schedule"),
+)
+@click.option(
+    "--free-bits",
+    type=click.FloatRange(0),
+    metavar="NATS",
+    help="KL divergence that each latent has for free." + _default(TrainingConfig, "free_bits"),
+)
+@click.option(
+    "--capacity",
+    type=click.FloatRange(0),
+    metavar="NATS",
+    help="KL divergence per image that is aimed at, instead of none.",
+)
+@click.option("--flip", is_flag=True, default=None, help="Mirror every other image that is trained on.")
+@click.option(
+    "--shift",
+    type=click.IntRange(0, LONGEST_SIDE),
+    metavar="PIXELS",
+    help="Move images that are trained on by up to so much." + _default(TrainingConfig, "shift"),
+)
+@click.option(
+    "--brightness",
+    type=click.FloatRange(0, 1),
+    metavar="AMOUNT",
+    help="Make images that are trained on lighter or darker by up to so much, pixels being 0 to 1."
+    + _default(TrainingConfig, "brightness"),
 )
 @click.option(
     "--ema",

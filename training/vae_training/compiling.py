@@ -27,7 +27,7 @@ def decide_compile(choice: str, *, steps: int, device: torch.device) -> bool:
     if choice == "off":
         return False
     if choice == "on":
-        if device.type == "cpu" and not _has_compiler():
+        if device.type == "cpu" and not has_compiler():
             raise ConfigError(
                 "--compile on needs a C++ compiler (g++, or the one that CXX names); none was found"
             )
@@ -65,5 +65,6 @@ def _features(model: ModelConfig) -> int:
     return model.filters[1] * (model.height // 4) * (model.width // 4)
 
 
-def _has_compiler() -> bool:
+def has_compiler() -> bool:
+    """Whether there is a C++ compiler, which torch.compile needs on the CPU."""
     return shutil.which(os.environ.get("CXX", "g++")) is not None or shutil.which("clang++") is not None

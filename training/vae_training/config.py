@@ -27,7 +27,9 @@ else:
 Section = TypeVar("Section")
 
 _LARGEST_FILE = 1 << 20  # bytes of TOML
-_LONGEST_SIDE = 16_384  # pixels
+LONGEST_SIDE = 16_384
+"""Pixels of the longest side of an image."""
+_SMALLEST_SCALE = 1e-4  # of pixels: a fortieth of the step between two of 256 values
 WIDEST = 65_536
 """The most filters of a layer, and the most latents."""
 MOST = 10**9
@@ -59,7 +61,7 @@ class DataConfig:
         _require_writable("data.source", self.source)
         sides = self.image_size or (1, 1)
         _require(
-            max(map(abs, sides)) <= _LONGEST_SIDE, "data.image_size", sides, f"at most {_LONGEST_SIDE} a side"
+            max(map(abs, sides)) <= LONGEST_SIDE, "data.image_size", sides, f"at most {LONGEST_SIDE} a side"
         )
 
 
@@ -79,8 +81,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("height", "width"):
             size = getattr(self, name)
-            possible = 8 <= size <= _LONGEST_SIDE and size % 4 == 0
-            _require(possible, f"model.{name}", size, f"a multiple of 4, from 8 to {_LONGEST_SIDE}")
+            possible = 8 <= size <= LONGEST_SIDE and size % 4 == 0
+            _require(possible, f"model.{name}", size, f"a multiple of 4, from 8 to {LONGEST_SIDE}")
         _require(self.channels in (1, 3), "model.channels", self.channels, "1 or 3")
         _require(
             len(self.filters) == 2 and min(self.filters) >= 1 and max(self.filters) <= WIDEST,
@@ -105,9 +107,28 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     """Adam's step size."""
     schedule: str = "constant"
-    """`constant`, or `onecycle`: up to the learning rate and down to almost zero (Smith 2018)."""
+    """`constant`; `onecycle`: up to the learning rate and down to almost zero (Smith 2018); or `cosine`: down."""
+    clip_gradient: float = 0.0
+    """The largest norm of a step's gradient, which is scaled down to it; 0 for any."""
+    likelihood: str = "bernoulli"
+    """`bernoulli`, `gaussian` or `discretized-logistic`: see vae_training.likelihood."""
+    noise_scale: str = "auto"
+    """How pixels spread about the mean: `auto` (of a Gaussian the best for each batch, else learned), `learned`, or
+    a number in the pixels' unit."""
     beta: float = 0.5
     """Weight of the KL divergence; 1 is the ELBO (Kingma and Welling 2014), others are a beta-VAE."""
+    beta_schedule: str = "constant"
+    """`constant`, `warmup` (from 0, over the first quarter) or `cyclical` (four times)."""
+    free_bits: float = 0.0
+    """Nats of KL divergence that each latent has for free."""
+    capacity: float | None = None
+    """Nats of KL divergence per image towards which it is drawn; None for towards zero."""
+    flip: bool = False
+    """Mirror every other image that is trained on."""
+    shift: int = 0
+    """Pixels by which images that are trained on may move."""
+    brightness: float = 0.0
+    """What may be added to all pixels of an image that is trained on, at most."""
     ema: float = 0.0
     """Decay of the exponential moving average of the weights, which is what is kept then; 0 takes none."""
     init_from: str | None = None
@@ -127,11 +148,26 @@ class TrainingConfig:
             0 < self.learning_rate < 1e3, "training.learning_rate", self.learning_rate, "above 0, below 1000"
         )
         _require(0 <= self.beta < 1e6, "training.beta", self.beta, "at least 0, below 1000000")
+        _require(0 <= self.clip_gradient < 1e9, "training.clip_gradient", self.clip_gradient, "at least 0")
+        _require(0 <= self.free_bits < 1e6, "training.free_bits", self.free_bits, "at least 0, below 1000000")
+        _require(
+            0 <= (self.capacity or 0) < 1e6, "training.capacity", self.capacity, "at least 0, below 1000000"
+        )
+        _require(0 <= self.shift <= LONGEST_SIDE, "training.shift", self.shift, f"0 to {LONGEST_SIDE}")
+        _require(0 <= self.brightness <= 1, "training.brightness", self.brightness, "0 to 1")
+        _require(
+            self.noise_scale in NOISE_SCALES or self.fixed_noise_scale is not None,
+            "training.noise_scale",
+            self.noise_scale,
+            f"{', '.join(NOISE_SCALES)} or a number from {_SMALLEST_SCALE:g} to 1",
+        )
         _require(0 <= self.ema < 1, "training.ema", self.ema, "at least 0, below 1")
         _require_writable("training.init_from", self.init_from or "")
         _require(0 <= self.seed < 2**63, "training.seed", self.seed, "0 to 2**63 - 1")
         for name, choices in (
             ("schedule", SCHEDULES),
+            ("likelihood", LIKELIHOODS),
+            ("beta_schedule", BETA_SCHEDULES),
             ("device", DEVICES),
             ("compile", COMPILE_CHOICES),
         ):
@@ -139,8 +175,20 @@ class TrainingConfig:
                 getattr(self, name) in choices, f"training.{name}", getattr(self, name), ", ".join(choices)
             )
 
+    @property
+    def fixed_noise_scale(self) -> float | None:
+        """The spread of pixels where it is given as a number."""
+        try:
+            scale = float(self.noise_scale)
+        except ValueError:
+            return None
+        return scale if _SMALLEST_SCALE <= scale <= 1.0 else None
 
-SCHEDULES = ("constant", "onecycle")
+
+SCHEDULES = ("constant", "onecycle", "cosine")
+BETA_SCHEDULES = ("constant", "warmup", "cyclical")
+NOISE_SCALES = ("auto", "learned")
+LIKELIHOODS = ("bernoulli", "gaussian", "discretized-logistic")
 DEVICES = ("auto", "cpu", "cuda")
 COMPILE_CHOICES = ("auto", "on", "off")
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_runtime.latent import generator as numpy_generator
+from vae_training.augmentation import Augmentation
 from vae_training.batches import Batches, to_device, to_float
 from vae_training.checkpoint import Checkpoint, Position, model_from_weights, refuse_diverged, save_checkpoint
 from vae_training.compiling import decide_compile
@@ -24,6 +25,8 @@ from vae_training.data import ImageSet, split
 from vae_training.device import choose_device, describe_device
 from vae_training.errors import CheckpointError, DivergedError
 from vae_training.interruption import Interrupted, SignalWatch
+from vae_training.kl_shaping import beta_at, kl_per_latent
+from vae_training.likelihood import Likelihood
 from vae_training.model import VAE
 from vae_training.objective import Loss, beta_vae_loss, detached
 from vae_training.optimizer_state import optimizer_from_tensors, optimizer_to_tensors
@@ -39,6 +42,8 @@ _SAVE_AFTER = 600.0  # seconds: what a run whose epochs are long loses at most
 _RANDOM = "random.noise"
 _LOSSES = "losses"
 _CURRENT = "current."  # names of the weights that are trained begin so, where their average is what is kept
+_LIKELIHOOD = "likelihood."
+_FASTER = 10.0  # times the learning rate
 _PARTS = ("loss", "reconstruction", "kl")
 
 
@@ -87,9 +92,10 @@ class Trainer:
         self._arrange(self.model)
         decay = config.training.ema
         self.average = WeightAverage(self.model, decay) if decay else None
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=config.training.learning_rate, fused=True
-        )
+        self.likelihood = Likelihood(config.training).to(self.device)
+        settings = config.training
+        self.augmentation = Augmentation(settings.flip, settings.shift, settings.brightness)
+        self.optimizer = torch.optim.Adam(self._parameter_groups(), lr=settings.learning_rate, fused=True)
         self.noise = torch.Generator(self.device).manual_seed(config.training.seed)
         self.position = Position(epoch=0, step=0, total_steps=0)
         self.losses = self._no_losses()
@@ -135,7 +141,8 @@ class Trainer:
         if self.average:
             self._put_back_current(checkpoint.training, source)
         if checkpoint.position.total_steps:
-            optimizer_from_tensors(self.optimizer, self.model, checkpoint.training, source)
+            optimizer_from_tensors(self.optimizer, self._parameters(), checkpoint.training, source)
+        self._put_back_likelihood(checkpoint.training, source)
         try:
             self.noise.set_state(random)
         except RuntimeError as error:
@@ -151,6 +158,26 @@ class Trainer:
             if name.startswith(_CURRENT)
         }
         self.model.load_state_dict(model_from_weights(self.config.model, current, source).state_dict())
+
+    def _put_back_likelihood(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        for name, value in self.likelihood.state_dict().items():
+            kept = tensors.get(f"{_LIKELIHOOD}{name}")
+            if kept is None or kept.shape != value.shape or not bool(torch.isfinite(kept).all()):
+                raise CheckpointError(
+                    f"{source}: holds no fitting {name} of its likelihood; it cannot be resumed"
+                )
+            value.copy_(kept)
+
+    def _parameters(self) -> dict[str, nn.Parameter]:
+        """Return all that the optimizer changes, by name and in its order."""
+        own = {f"{_LIKELIHOOD}{name}": value for name, value in self.likelihood.named_parameters()}
+        return {**dict(self.model.named_parameters()), **own}
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        groups = [{"params": list(self.model.parameters()), "factor": 1.0}]
+        spread = list(self.likelihood.parameters())
+        # One number, whose logarithm has a way of two or three to go.
+        return [*groups, {"params": spread, "factor": _FASTER}] if spread else groups
 
     def _require_possible(self, position: Position, source: str) -> None:
         steps = len(self.batches)
@@ -205,6 +232,7 @@ class Trainer:
             "step": self.position.total_steps,
             **dict(zip(_PARTS, means, strict=True)),
             **self._validate(),
+            **self._spread(),
             "learning_rate": self._learning_rate(self.position.total_steps - 1),
             "seconds": round(seconds, 3),
             "images_per_second": round(
@@ -214,11 +242,16 @@ class Trainer:
 
     def _step(self, image: Tensor, compute_loss: Any) -> Tensor:
         """Train on one batch; return its losses, (3,), without waiting for the device."""
+        rate = self._learning_rate(self.position.total_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(self.position.total_steps)
+            group["lr"] = rate * group["factor"]
         self.optimizer.zero_grad(set_to_none=True)
-        loss: Loss = compute_loss(image, self._draw_noise(len(image)))
+        if self.augmentation:
+            image = self.augmentation(image, self.noise)
+        loss: Loss = compute_loss(image, self._draw_noise(len(image)), self._beta())
         loss.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        if self.config.training.clip_gradient:
+            nn.utils.clip_grad_norm_(self._parameters().values(), self.config.training.clip_gradient)
         self.optimizer.step()
         if self.average:
             self.average.update(self.model, self.position.total_steps + 1)
@@ -233,12 +266,25 @@ class Trainer:
         if self._arranges:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,unused-ignore]  # newer torch types it
 
-    def _loss(self, image: Tensor, noise: Tensor, model: VAE | None = None) -> Loss:
+    def _beta(self) -> float | Tensor:
+        """Return the KL divergence's weight at this step, as a tensor for code that is compiled for a number."""
+        settings = self.config.training
+        beta = beta_at(settings.beta_schedule, settings.beta, self.position.total_steps, self.total_steps)
+        varies = self.compiles and settings.beta_schedule != "constant"
+        return torch.tensor(beta, device=self.device) if varies else beta
+
+    def _loss(self, image: Tensor, noise: Tensor, beta: float | Tensor, model: VAE | None = None) -> Loss:
         """Return the losses of the model that is trained, or of another one of its kind."""
-        model = model or self.model
+        model, settings = model or self.model, self.config.training
         forward = partial(forward_on_cpu, model) if self._arranges else model
         logits, mean, logvar = forward(image, noise)
-        return beta_vae_loss(logits, image, mean, logvar, self.config.training.beta)
+        return beta_vae_loss(
+            self.likelihood(logits, image),
+            kl_per_latent(mean, logvar),
+            beta,
+            free_bits=settings.free_bits,
+            capacity=settings.capacity,
+        )
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
@@ -246,15 +292,22 @@ class Trainer:
         if not len(self.held_out):
             return {}
         draws = numpy_generator(self.config.training.seed)
+        beta = self.config.training.beta
+        self.likelihood.eval()
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         for images in torch.split(self.held_out, _VALIDATION_BATCH):
             noise = draws.standard_normal((len(images), self.config.model.latent_size), dtype=np.float32)
-            loss = self._loss(to_float(images), torch.from_numpy(noise).to(self.device), self.kept)
+            loss = self._loss(to_float(images), torch.from_numpy(noise).to(self.device), beta, self.kept)
             sums += detached(loss).double() * len(images)
+        self.likelihood.train()
         means = (sums / len(self.held_out)).tolist()
         if not all(map(math.isfinite, means)):
             raise self._diverged("validation loss", means[0], self.position.total_steps - 1)
         return {f"validation_{part}": mean for part, mean in zip(_PARTS, means, strict=True)}
+
+    def _spread(self) -> dict[str, float]:
+        scale = self.likelihood.noise_scale
+        return {} if scale is None else {"noise_scale": scale}
 
     def _mean_losses(self, steps: int) -> tuple[float, float, float]:
         """Return the means of the epoch's first steps, and stop where one is not a number."""
@@ -298,7 +351,8 @@ class Trainer:
             weights=self.kept.state_dict(),
             training={
                 **{f"{_CURRENT}{name}": tensor for name, tensor in current.items()},
-                **optimizer_to_tensors(self.optimizer, self.model),
+                **{f"{_LIKELIHOOD}{name}": value for name, value in self.likelihood.state_dict().items()},
+                **optimizer_to_tensors(self.optimizer, self._parameters()),
                 _RANDOM: self.noise.get_state(),
                 _LOSSES: self.losses[: self.position.step],
             },

@@ -13,26 +13,31 @@ _PREFIX = "optimizer."
 _SLOTS = ("step", "exp_avg", "exp_avg_sq")
 
 
-def optimizer_to_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+def optimizer_to_tensors(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
+) -> dict[str, Tensor]:
     """Return every parameter's state as `optimizer.<parameter>.<slot>`."""
     return {
         f"{_PREFIX}{name}.{slot}": optimizer.state[parameter][slot]
-        for name, parameter in model.named_parameters()
+        for name, parameter in parameters.items()
         for slot in _SLOTS
         if slot in optimizer.state[parameter]
     }
 
 
 def optimizer_from_tensors(
-    optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor], source: str
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+    tensors: Mapping[str, Tensor],
+    source: str,
 ) -> None:
-    """Put the state back.
+    """Put the state back; the parameters come in the optimizer's own order.
 
     Raises:
         CheckpointError: a parameter's state is missing, of another shape or type, or not finite.
     """
     state: dict[int, dict[str, Tensor]] = {}
-    for index, (name, parameter) in enumerate(model.named_parameters()):
+    for index, (name, parameter) in enumerate(parameters.items()):
         state[index] = {}
         for slot in _SLOTS:
             tensor = tensors.get(f"{_PREFIX}{name}.{slot}")

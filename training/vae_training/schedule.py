@@ -14,10 +14,13 @@ def learning_rate(schedule: str, peak: float, step: int, total: int) -> float:
 
     `constant` is the peak throughout. `onecycle` rises from 1/25 of the peak along half a cosine for
     three tenths of the steps and falls to almost zero along another (Smith and Topin, Super-Convergence,
-    2018; with the numbers of torch.optim.lr_scheduler.OneCycleLR).
+    2018; with the numbers of torch.optim.lr_scheduler.OneCycleLR). `cosine` falls from the peak to almost zero
+    along half a cosine (Loshchilov and Hutter, SGDR, 2017, without restarts).
     """
     if schedule == "constant":
         return peak
+    if schedule == "cosine":
+        return peak * _cosine(1.0, _END, step / max(total - 1.0, 1.0))
     turn = _WARM_UP * total - 1.0
     if step <= turn:
         return peak * _cosine(_START, 1.0, step / turn)
