@@ -156,7 +156,7 @@ def test_a_link_to_nothing_counts_as_existing(tmp_path: Path) -> None:
 @both
 def test_a_parent_that_is_a_file_is_named(tmp_path: Path, write: Write, new: Any) -> None:
     (tmp_path / "parent").write_text("old")
-    with pytest.raises(InputError, match="parent"):
+    with pytest.raises(InputError, match="/out: a file bears the name of a folder above it"):
         write(tmp_path / "parent" / "out", "new", overwrite=False)
     assert (tmp_path / "parent").read_text() == "old"
 
@@ -399,8 +399,8 @@ except EnvironmentProblem as error:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
-def test_many_names_are_longer_than_the_system_takes(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="name"):
+@pytest.mark.skipif(sys.platform == "win32", reason="this system says something else of such names")
+def test_a_name_longer_than_the_system_takes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"x{300}: the name is longer than the file system takes"):
         write_file(tmp_path / ("x" * 300), "new", overwrite=False)
     assert list(tmp_path.iterdir()) == []

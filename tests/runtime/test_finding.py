@@ -179,10 +179,16 @@ def test_a_model_that_is_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_pa
             vae_runtime.load(path)
 
 
-@pytest.mark.parametrize("name", ["a\0b", "\ud800", ""])
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"], ids=ascii)
 def test_a_name_that_no_file_can_have_is_no_bundle(name: str) -> None:
-    with pytest.raises(BundleError, match=r"no such bundle|not a bundle"):
+    with pytest.raises(BundleError, match="no such bundle; expected a bundle's folder"):
         vae_runtime.load(name)
+
+
+def test_no_name_is_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError, match=r"^\.: not a bundle: it holds no SHA256SUMS"):
+        vae_runtime.load("")
 
 
 @pytest.mark.parametrize("name", [None, 7, object()])

@@ -82,7 +82,7 @@ def test_a_provider_that_is_built_in_but_does_not_open_is_refused(
 def test_auto_takes_what_opens_and_logs_it(gray_bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="vae_runtime"), vae_runtime.load(gray_bundle) as model:
         (provider,) = model.providers
-    assert provider == candidates("auto")[0] or provider == "cpu"
+    assert provider in candidates("auto")
     assert f"{gray_bundle}/decoder.onnx runs on {provider}" in caplog.messages
 
 

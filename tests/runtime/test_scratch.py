@@ -225,14 +225,26 @@ def test_a_scratch_folder_that_is_swept_before_it_is_locked_is_made_again(
     assert len(times) >= 2
 
 
-def test_exchanging_says_when_it_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def two_files(tmp_path: Path) -> tuple[Path, Path]:
     for name in "ab":
         (tmp_path / name).write_text(name)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def test_exchanging_says_when_it_cannot(
+    two_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(renaming, "_renameat2", lambda: None)
-    assert not renaming.exchange(tmp_path / "a", tmp_path / "b")
-    assert (tmp_path / "a").read_text() == "a"
-    monkeypatch.undo()
-    if renaming._renameat2() and renaming.exchange(tmp_path / "a", tmp_path / "b"):
-        assert ((tmp_path / "a").read_text(), (tmp_path / "b").read_text()) == ("b", "a")
-        with pytest.raises(FileNotFoundError):
-            renaming.exchange(tmp_path / "a", tmp_path / "missing")
+    assert not renaming.exchange(*two_files)
+    assert [path.read_text() for path in two_files] == ["a", "b"]
+
+
+@pytest.mark.skipif(not renaming._renameat2(), reason="this system cannot exchange names")
+def test_two_names_change_places(two_files: tuple[Path, Path]) -> None:
+    a, b = two_files
+    assert renaming.exchange(a, b)
+    assert [path.read_text() for path in two_files] == ["b", "a"]
+    with pytest.raises(FileNotFoundError):
+        renaming.exchange(a, b.with_name("missing"))
+    assert a.read_text() == "b"

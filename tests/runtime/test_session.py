@@ -77,11 +77,11 @@ def test_a_graph_by_hand_does_what_it_should(decoder: bytes) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda _: b"", "decoder.onnx"),
-        (lambda _: b"hello, this is text", "decoder.onnx"),
-        (lambda data: data[: len(data) // 2], "decoder.onnx"),
-        (lambda _: b"\x89PNG\r\n\x1a\n" + bytes(100), "decoder.onnx"),
-        (lambda _: b"\x18\x00\x00\x00ORTM" + bytes(100), "decoder.onnx"),
+        (lambda _: b"", "not an ONNX model: no graph with operators in it"),
+        (lambda _: b"hello, this is text", "field 13 in a ModelProto at byte 0; expected an ONNX model"),
+        (lambda data: data[: len(data) // 2], r"a value of \d+ bytes where \d+ are left"),
+        (lambda _: b"\x89PNG\r\n\x1a\n" + bytes(100), "field 1281 in a ModelProto"),
+        (lambda _: b"\x18\x00\x00\x00ORTM" + bytes(100), "onnxruntime's own format; expected an ONNX model"),
         (
             lambda data: with_card(data, None),
             r"carries no card \(vae_edge.card\); expected a graph that vae-export",
@@ -128,9 +128,7 @@ def test_what_is_not_the_graph_it_should_be_is_refused(
     assert "\n" not in str(refused.value)
 
 
-def test_the_card_is_judged_before_onnxruntime_sees_the_graph(
-    decoder: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_card_is_judged_before_onnxruntime_sees_the_graph(decoder: bytes) -> None:
     """Of two faults it is the card's that is told."""
     newer = stand_in(read_card(decoder)).replace(
         bytes([0x42, 0x02, 0x10, 17]), bytes([0x42, 0x02, 0x10, 120])
@@ -153,7 +151,7 @@ def test_a_graph_reads_no_file(
         lambda before, after: [node("Add", [before, "outside"], [after])],
         [outside_constant("outside", (1, 1, 8, 12), location.format(absolute=tmp_path / "secret"))],
     )
-    with pytest.raises(UnsafeBundleError, match=r"b/decoder\.onnx: "):
+    with pytest.raises(UnsafeBundleError, match=r"b/decoder\.onnx: refused: external data in a TensorProto"):
         Graph("decoder", data, source="b", provider="cpu")
 
 
