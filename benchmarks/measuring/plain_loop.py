@@ -55,7 +55,7 @@ class PlainLoop:
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             self.optimizer.step()
             total += loss.item()
-        return time.perf_counter() - started, total / len(self.loader.dataset)  # type: ignore[arg-type]
+        return time.perf_counter() - started, total / len(self.loader.dataset)  # type: ignore[arg-type]  # not every Dataset has a length
 
     def _loss(self, image: Tensor) -> Tensor:
         mean, logvar = self.model.encoder(image)
