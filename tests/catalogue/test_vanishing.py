@@ -11,11 +11,11 @@ from folders import everything
 from forking import Ended, ForkingServer
 from PIL import Image
 from processes import environment
+from programs import COMMANDS
 
 ENCODE = "vae-run encode folder --model BUNDLE -o out.npy --overwrite"
 RECONSTRUCT = "vae-run reconstruct folder --model BUNDLE -o out.png --overwrite"
 TRAIN = "vae-train --data folder --image-size 8x12 --channels 1 --epochs 1 --filters 2,3 --device cpu -o run"
-MODULES = {"vae-run": "vae_runtime.cli", "vae-train": "vae_training.cli"}
 
 HARMED = "folder/b.png"
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 8, 12), np.uint8)
@@ -53,7 +53,7 @@ def run(place: Path, server: ForkingServer, gray_bundle: Path) -> Callable[..., 
     def run_line(line: str, moment: str, harmed: str = HARMED) -> Ended:
         program, *words = [str(gray_bundle) if word == "BUNDLE" else word for word in line.split()]
         return server.call(
-            "vanishing", program, *words, environment={"VANISHING": f"{MODULES[program]} {moment} {harmed}"}
+            "vanishing", program, *words, environment={"VANISHING": f"{COMMANDS[program]} {moment} {harmed}"}
         )
 
     return run_line
