@@ -162,13 +162,13 @@ OPTIONS = {
     "--model": ["BUNDLE", "faces24", "gone", "", "folder", "x" * 300], "-o": NAMES, "--overwrite": [None],
     "--float": [None], "--help": [None], "--nonsense": [None, "1"], "--": [None], "--json": [None],
 }  # fmt: skip
-COMMANDS = ["sample", "interpolate", "reconstruct", "encode", "decode", "info", "dream", ""]
+VERBS = ["sample", "interpolate", "reconstruct", "encode", "decode", "info", "dream", ""]
 
 option = st.sampled_from(sorted(OPTIONS)).flatmap(
     lambda name: st.sampled_from(OPTIONS[name]).map(lambda value: [name] if value is None else [name, value])
 )
 arguments = st.sampled_from(NAMES + NUMBERS).map(lambda word: [word])
-lines = st.tuples(st.sampled_from(COMMANDS), st.lists(option | arguments, max_size=6)).map(
+lines = st.tuples(st.sampled_from(VERBS), st.lists(option | arguments, max_size=6)).map(
     lambda drawn: [drawn[0], *(word for words in drawn[1] for word in words)]
 )
 
