@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,30 @@ FILES: dict[str, tuple[bytes, str]] = {
 def test_a_bad_picture_is_refused_by_name(refuses: Refuses, data: bytes, words: str) -> None:
     Path("bad.png").write_bytes(data)
     refuses(FILE, "bad.png", 3, "bad.png: ", words)
+
+
+def damaged(mode: str, compression: str) -> bytes:
+    """A packed TIFF with four wrong bytes among its pixels."""
+    data = saved(Image.fromarray(NOISE).convert(mode), "TIFF", compression=compression)
+    return data[:100] + b"\xff\xff\xff\xff" + data[104:]
+
+
+# What libtiff would print by itself, in lines of its own, and then take for pixels what there is.
+TIFF_DAMAGE = {
+    "fax": ("1", "group4"),
+    "JPEG": ("L", "jpeg"),
+    "deflate": ("L", "tiff_deflate"),
+    "LZW": ("L", "tiff_lzw"),
+}
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="Pillow's wheels for other systems keep libtiff to themselves"
+)
+@pytest.mark.parametrize(("mode", "compression"), TIFF_DAMAGE.values(), ids=TIFF_DAMAGE)
+def test_a_damaged_tiff_is_refused_on_one_line(refuses: Refuses, mode: str, compression: str) -> None:
+    Path("bad.tif").write_bytes(damaged(mode, compression))
+    refuses(FILE, "bad.tif", 3, "bad.tif: ", UNREADABLE)
 
 
 @pytest.mark.parametrize("name", ["a PNG cut short", "100 million pixels", "an EXIF that points outside"])

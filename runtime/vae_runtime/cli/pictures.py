@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from vae_runtime.cli import libtiff
 from vae_runtime.errors import EnvironmentProblem, InputError, one_line, printable
 
 _log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def load_picture(path: Path, height: int, width: int, channels: int) -> Pixels:
     """
     data = _read(path)
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with libtiff.errors_raised(), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _refuse_bombs(path, image)
             _mention_other_frames(path, image)
             opened = ImageOps.exif_transpose(image)
