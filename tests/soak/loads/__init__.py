@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
-PACKAGES = [str(ROOT / package) for package in ("training", "export", "runtime")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
+
+from processes import PACKAGES
+
 # It runs from a checkout, whether or not the project is installed.
 sys.path[:0] = PACKAGES

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from loads.forked import Ended, import_first, require_done, run_command
-from loads.row import Figure, exactly, told
+from loads.row import Figure, at_least, exactly, told
 
 # Bytes a file may have. A writer that needs less than that succeeds, and has then nothing to prove.
 LIMITS = (0, 1, 100, 4_096, 65_536, 262_144)
@@ -37,7 +37,7 @@ def no_room_for_files(limits: Sequence[int] = LIMITS, *, with_training: bool = T
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home)
         writers = _sampling(folder) | (_training(folder) if with_training else {})
-        failures, wrong = 0, []
+        failures, wrong = dict.fromkeys(writers, 0), []
         for name, write in writers.items():
             require_done(write(None))
             for limit in limits:
@@ -45,7 +45,7 @@ def no_room_for_files(limits: Sequence[int] = LIMITS, *, with_training: bool = T
                 ended = write(limit)
                 if ended.code == 0:  # there was room enough
                     continue
-                failures += 1
+                failures[name] += 1
                 if (ended.code, ended.errors) != (_DISK, 1):
                     wrong.append(f"{name} at {limit}: code {ended.code}, {ended.words!r}")
                 changed = {path for path, _ in _contents(folder).items() ^ before.items()}
@@ -54,8 +54,9 @@ def no_room_for_files(limits: Sequence[int] = LIMITS, *, with_training: bool = T
             require_done(write(None))
     return [
         exactly("failures that were not handled", "; ".join(wrong) or "none", "none"),
+        at_least("failures of each writer", min(failures.values()), 1),
         told("writers", len(writers)),
-        told("failures", failures),
+        told("failures", sum(failures.values())),
     ]
 
 

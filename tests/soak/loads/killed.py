@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from processes import ROOT
 
-from loads import ROOT
 from loads.forked import import_first, require_done, run_command
 from loads.row import Figure, at_least, exactly, told
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from loads import PACKAGES, ROOT
+from processes import ROOT, environment, run_to_its_end
+
 from loads.row import Figure, at_least, exactly, told
 
 
@@ -52,12 +51,4 @@ def _tests(folder: Path, least: int) -> list[Figure]:
 
 
 def _python(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=300,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(PACKAGES)},
-        check=False,
-    )
+    return run_to_its_end(*arguments, timeout=300, cwd=cwd, env=environment())

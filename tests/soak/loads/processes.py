@@ -11,8 +11,9 @@ import sys
 import tempfile
 import time
 
+from processes import environment, run_to_its_end
+
 import vae_runtime
-from loads import PACKAGES
 from loads.row import Figure, at_most, exactly
 from loads.threads import MODEL
 
@@ -159,14 +160,8 @@ def _interrupted_requests(times: int) -> list[Figure]:
 
 def _python(code: str, *arguments: object, timeout: float) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(
-            [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env=_environment(),
-            check=False,
-        )
+        no_warning = ("-W", "ignore::DeprecationWarning")
+        return run_to_its_end(*no_warning, "-c", code, *arguments, timeout=timeout, env=environment())
     except subprocess.TimeoutExpired as error:
         return subprocess.CompletedProcess(error.cmd, -signal.SIGKILL, "", "hung")
 
@@ -175,14 +170,10 @@ def _start_vae_run(*arguments: object, folder: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", "from vae_runtime.cli import main; main()", *map(str, arguments)],
         cwd=folder,
-        env=_environment(),
+        env=environment(),
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(PACKAGES)}
 
 
 def _sample(model: vae_runtime.Model, seed: int) -> bytes:
