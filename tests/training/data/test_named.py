@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
@@ -241,20 +239,15 @@ def test_mnist_is_28_by_28_gray(torchvision: Path, name: str, loader: str) -> No
     assert loaded.images.shape == (2, 28, 28, 1)
 
 
-def test_asking_for_nothing_of_theirs_imports_no_library() -> None:
-    code = textwrap.dedent("""
-        import sys
-        import vae_training.data
-        print(sorted({"torch", "torchvision", "sklearn", "skimage", "matplotlib"} & set(sys.modules)))
-    """)
-    ran = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=True,
+def test_asking_for_nothing_of_theirs_imports_no_library(run_python: Any) -> None:
+    ran = run_python(
+        """
+import sys
+import vae_training.data
+print(sorted({"torch", "torchvision", "sklearn", "skimage", "matplotlib"} & set(sys.modules)))
+"""
     )
-    assert ran.stdout.strip() == "[]"
+    assert ran.stdout == "[]\n", ran.stderr
 
 
 def test_every_set_says_where_it_comes_from_in_one_line() -> None:
