@@ -49,6 +49,9 @@ CUT_SHORT = Fault("a write cut short", 0)
 # Calls that change nothing, and those that only take away: a full disk does them.
 HARMLESS = frozenset(_LOOKING | _DELETING)
 
+# Calls without which an output is not whole, or not safe: somebody must hear when they fail.
+SAVING = {"write", "close", "os.fsync", "os.rename"}
+
 # Questions about names are answered, and descriptors given up: what is asked takes no answer for a no.
 _ANSWERED = frozenset({*_ASKING, "os.close"})
 

@@ -84,7 +84,7 @@ def _train_through(
         if ended.code == 0:
             break
         result.kills += 1
-    whole, parts = _sums(folder / "whole"), _sums(run)
+    whole, parts = sums(folder / "whole"), sums(run)
     result.differing = [name for name in {**whole, **parts} if whole.get(name) != parts.get(name)]
     return result
 
@@ -93,7 +93,7 @@ def _newest(run: Path) -> int:
     return max((int(path.name[5:]) for path in (run / "checkpoints").glob("step-*")), default=0)
 
 
-def _sums(run: Path) -> dict[str, object]:
+def sums(run: Path) -> dict[str, object]:
     """Return what must be equal: read here with nothing but the standard library."""
     newest = run / "checkpoints" / f"step-{_newest(run):08d}"
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from failing import CUT_SHORT, FAULTS, FILE_DESCRIPTORS, HARMLESS, Fault, FileSystem
+from failing import CUT_SHORT, FAULTS, FILE_DESCRIPTORS, HARMLESS, SAVING, Fault, FileSystem
 from writers import NAIVE, WRITERS, Writer, digest, strays
 
 from vae_runtime.atomic import disk_errors_explained
@@ -16,9 +16,6 @@ from vae_runtime.errors import VaeError
 from vae_runtime.scratch import sweep
 
 MOVED = [name for name in WRITERS if "moved" in name]
-
-# Calls without which an output is not whole, or not safe: somebody must hear when they fail.
-SAVING = {"write", "close", "os.fsync", "os.rename"}
 
 needs_places = pytest.mark.skipif(
     not FILE_DESCRIPTORS.exists(), reason="this system does not tell where an open file lies"
