@@ -125,11 +125,12 @@ def is_whole_number(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def require_finite(array: npt.NDArray[np.floating[Any]], what: str) -> None:
-    """Raise `InputError` with the place of the first NaN or infinity."""
+def require_finite(array: npt.NDArray[np.floating[Any]], what: str, *, begins_at: int = 0) -> None:
+    """Raise `InputError` with the place of the first NaN or infinity; `begins_at` is the row that is row 0 here."""
     if not np.isfinite(array).all():
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise InputError(f"{what} hold {array[place]} at index {place}; expected finite numbers")
+        shown = (begins_at + place[0], *place[1:])
+        raise InputError(f"{what} hold {array[place]} at index {shown}; expected finite numbers")
 
 
 def _require_shape(array: npt.NDArray[Any], expected: tuple[int, ...], what: str, name: str) -> None:

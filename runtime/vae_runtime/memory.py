@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -59,11 +59,22 @@ def explain_exhaustion(method: Callable[_Arguments, _Result]) -> Callable[_Argum
         try:
             return method(*args, **kwargs)
         except MemoryError as error:
-            raise ResourceLimitError(
-                f"not enough memory ({str(error) or 'an allocation failed'}); ask for fewer at a time"
-            ) from error
+            raise _explanation(error) from error
 
     return explained
+
+
+def explain_exhaustion_of_each(items: Iterator[_Result]) -> Iterator[_Result]:
+    """Give what `items` gives, and raise `ResourceLimitError` where that raises Python's `MemoryError`."""
+    try:
+        yield from items
+    except MemoryError as error:
+        raise _explanation(error) from error
+
+
+def _explanation(error: MemoryError) -> ResourceLimitError:
+    reason = str(error) or "an allocation failed"
+    return ResourceLimitError(f"not enough memory ({reason}); ask for fewer at a time")
 
 
 def is_exhaustion(error: BaseException) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,16 +14,33 @@ from vae_runtime.bundle import MOST_MODEL_BYTES, Bundle, read_bundle
 from vae_runtime.card import Card
 from vae_runtime.chunks import CHUNK, GPU_CHUNK, for_each_chunk
 from vae_runtime.errors import BundleError, ClosedError, InputError, NonFiniteError, printable
-from vae_runtime.images import Images, Pictures, as_images, require_finite, to_float, to_uint8
-from vae_runtime.latent import Latents, latent_path, noise
-from vae_runtime.memory import ALWAYS_TRIED, explain_exhaustion, require_memory
+from vae_runtime.images import (
+    Images,
+    as_array,
+    as_images,
+    is_whole_number,
+    require_finite,
+    to_float,
+    to_uint8,
+)
+from vae_runtime.latent import Latents, generator, latent_path, noise
+from vae_runtime.memory import (
+    ALWAYS_TRIED,
+    explain_exhaustion,
+    explain_exhaustion_of_each,
+    require_memory,
+)
 from vae_runtime.session import Graph
+from vae_runtime.streams import Batch, in_order
 from vae_runtime.threads import thread_count
 
 Dtype = Literal["float32", "uint8"] | type[np.float32] | type[np.uint8] | np.dtype[Any]
 
 
 _HOTTEST = 1e30  # far below the largest float32: noise times this is finite
+
+_BATCH = 1024  # images that a stream gives at a time: enough that handing them over costs nothing beside making them
+_BATCHES_AT_ONCE = 4  # at the taker's, being given, being made, and being thought of
 
 ImageArray = npt.NDArray[Any]
 """Images (N, C, H, W) float32 in [0, 1], or pictures (N, H, W) or (N, H, W, C) uint8."""
@@ -112,6 +129,7 @@ class Model:
         self._latent_bytes = 4 * self.card.latent_size
         self._surely_fit = ALWAYS_TRIED // (2 * self._latent_bytes + 4 * self._pixels)
         self._chunk, self._chunk_threads = (CHUNK, self._thread_count) if on_cpu else (GPU_CHUNK, 1)
+        self._batch = max(_BATCH, self._chunk)
 
     @property
     def card(self) -> Card:
@@ -175,10 +193,10 @@ class Model:
             ResourceLimitError: not enough memory.
         """
         checked = self._as_latents(latents)
-        images, store = self._new_images(len(checked), dtype)
+        images = self._new_images(len(checked), dtype)
 
         def work(piece: slice) -> None:
-            store(piece, self._run("decoder", checked[piece])[0])
+            _store(self._run("decoder", checked[piece])[0], images[piece])
 
         self._in_chunks(len(checked), work)
         return images
@@ -202,17 +220,95 @@ class Model:
             InputError: a negative number or temperature, or a seed that is not a whole number.
             ResourceLimitError: not enough memory; said before anything is drawn.
         """
-        self._require_room_for_decoding(_count(n), dtype)
-        return self.decode(self.sample_latents(n, seed, temperature), dtype=dtype)
+        count = _count(n)
+        self._require_room_for_decoding(count, dtype)
+        if count <= self._chunk:
+            return self.decode(self.sample_latents(count, seed, temperature), dtype=dtype)
+        self._require_open()
+        images = self._new_images(count, dtype)
+        drawn = self._noise(count, seed, temperature, batch=self._batch)
+        for _ in in_order(self._sampling_into(images, drawn), threads=self._chunk_threads):
+            pass
+        return images
+
+    def sample_stream(
+        self,
+        n: int | None = None,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        *,
+        batch: int | None = None,
+        dtype: Dtype = "float32",
+    ) -> Iterator[ImageArray]:
+        """Give new images batch by batch, any number of them in bounded memory.
+
+        While one batch is in your hands the next is being made, with all threads but yours; no more than that. The
+        latents are those of `sample` with the same seed, and with a `batch` that is a multiple of 64 the images are
+        so too, bit for bit. A stream is for one thread; any number of streams may be open. Closed, or forgotten, it
+        leaves nothing behind.
+
+        Args:
+            n: how many images in all; None: without end.
+            seed: as `sample`.
+            temperature: as `sample`.
+            batch: how many images at a time, the last ones may be fewer. None: 1024 on the CPU, 4096 elsewhere.
+            dtype: `float32` for images, `uint8` for pictures.
+
+        Yields:
+            (batch, C, H, W) float32 in [0, 1]; or (batch, H, W) where C is 1, else (batch, H, W, C), uint8.
+
+        Raises:
+            InputError: as `sample`, at once.
+            NonFiniteError: the model produced NaN or infinity; what came before has been given.
+            ClosedError: the model is closed, now or when the next batch is asked for.
+            ResourceLimitError: not enough memory for a few batches.
+        """
+        size = self._batch_size(batch, dtype)
+        noises = self._noise(None if n is None else _count(n), seed, temperature, batch=size)
+        return self._stream(
+            self._decoding(drawn, self._new_images(len(drawn), dtype), prior=True) for drawn in noises
+        )
+
+    def decode_stream(
+        self,
+        latents: npt.NDArray[Any] | Iterable[npt.ArrayLike],
+        *,
+        batch: int | None = None,
+        dtype: Dtype = "float32",
+    ) -> Iterator[ImageArray]:
+        """Give the images of latents batch by batch, any number of them in bounded memory.
+
+        Args:
+            latents: one array (N, D), perhaps memory-mapped, or an iterable of arrays (K, D), perhaps without end.
+                For each array of at most `batch` latents there comes one of images; larger ones are cut. With more
+                than one thread, an iterable is asked for one array more than was worked off. What is given may be
+                changed afterwards.
+            batch: as `sample_stream`.
+            dtype: as `sample_stream`.
+
+        Yields:
+            As `sample_stream`.
+
+        Raises:
+            InputError: a wrong type or shape, or NaN: of one array at once, but for NaN, and else when its turn comes.
+            NonFiniteError, ClosedError, ResourceLimitError: as `sample_stream`.
+        """
+        size = self._batch_size(batch, dtype)
+        if hasattr(latents, "__array__"):
+            whole = np.asarray(latents)
+            self._require_latents(whole)
+            pieces = self._cut([whole], size)
+        else:
+            pieces = self._cut(latents, size)
+        return self._stream(
+            self._decoding(piece, self._new_images(len(piece), dtype), prior=False) for piece in pieces
+        )
 
     @explain_exhaustion
     def sample_latents(self, n: int, seed: int | None = None, temperature: float = 1.0) -> Latents:
         """Return the latents, (n, D) float32, that `sample` decodes."""
         count = _count(n)
-        if not 0.0 <= temperature <= _HOTTEST:
-            raise InputError(
-                f"temperature is {temperature!r}; expected a number of at least 0, at most {_HOTTEST:g}"
-            )
+        _require_temperature(temperature)
         self._require_room(count, self._latent_bytes, "latents")
         drawn = noise(count, self.card.latent_size, seed)
         drawn *= np.float32(temperature)
@@ -299,22 +395,85 @@ class Model:
             )
 
     def _in_chunks(self, total: int, work: Callable[[slice], None]) -> None:
-        if self._closed:  # an empty request would not notice
-            raise ClosedError(f"{self._bundle.source}: the model is closed; load it again")
+        self._require_open()
         for_each_chunk(total, work, chunk=self._chunk, threads=self._chunk_threads)
 
-    def _new_images(self, n: int, dtype: Dtype) -> tuple[ImageArray, Callable[[slice, Images], None]]:
-        """Return the array that images go into, and the way to store a chunk of them there."""
+    def _require_open(self) -> None:
+        if self._closed:  # an empty request would not notice
+            raise ClosedError(f"{self._bundle.source}: the model is closed; load it again")
+
+    def _stream(self, batches: Iterator[Batch[ImageArray]]) -> Iterator[ImageArray]:
+        """Give what batches make; the errors of an argument have been raised when this is called."""
+        self._require_open()
+
+        def images() -> Iterator[ImageArray]:
+            for made in in_order(batches, threads=self._chunk_threads):
+                self._require_open()  # what was made ahead is not given any more
+                yield made
+                del made  # while the next is being made
+
+        return explain_exhaustion_of_each(images())
+
+    def _batch_size(self, batch: int | None, dtype: Dtype) -> int:
+        """Return how many images a stream gives at a time, which there must be room for."""
+        if batch is not None and (not is_whole_number(batch) or batch < 1):
+            raise InputError(f"batch is {batch!r}; expected a whole number of at least 1, or None")
+        size = self._batch if batch is None else int(batch)
+        bytes_each = self._latent_bytes + self._pixels * _image_dtype(dtype).itemsize
+        self._require_room(size, _BATCHES_AT_ONCE * bytes_each, "images at a time, several times over,")
+        return size
+
+    def _noise(self, n: int | None, seed: int | None, temperature: float, *, batch: int) -> Iterator[Latents]:
+        """Give noise in batches, without end where n is None: what one draw of all would give."""
+        _require_temperature(temperature)
+        source, width, warmth = generator(seed), self.card.latent_size, np.float32(temperature)
+
+        def draw() -> Iterator[Latents]:
+            left = n
+            while left is None or left > 0:
+                size = batch if left is None else min(batch, left)
+                drawn = source.standard_normal((size, width), dtype=np.float32)
+                drawn *= warmth
+                yield drawn
+                left = None if left is None else left - size
+
+        return draw()
+
+    def _cut(self, arrays: Iterable[npt.ArrayLike], size: int) -> Iterator[Latents]:
+        """Check arrays of latents one by one, and give copies of them in batches."""
+        begins_at = 0
+        for given in arrays:
+            array = as_array(given, "latents")
+            self._require_latents(array)
+            for start in range(0, len(array), size):
+                yield self._finite_latents(np.array(array[start : start + size]), begins_at + start)
+            begins_at += len(array)
+
+    def _sampling_into(self, images: ImageArray, noises: Iterable[Latents]) -> Iterator[Batch[ImageArray]]:
+        start = 0
+        for drawn in noises:
+            yield self._decoding(drawn, images[start : start + len(drawn)], prior=True)
+            start += len(drawn)
+
+    def _decoding(self, latents: Latents, images: ImageArray, *, prior: bool) -> Batch[ImageArray]:
+        """Plan to decode latents, or noise that goes through the prior first, into images."""
+        through_prior = prior and "prior" in self._graphs
+
+        def work(piece: slice) -> None:
+            chunk = latents[piece]
+            if through_prior:
+                (chunk,) = self._run("prior", chunk)
+            _store(self._run("decoder", chunk)[0], images[piece])
+
+        return Batch(images, len(latents), work, chunk=self._chunk)
+
+    def _new_images(self, n: int, dtype: Dtype) -> ImageArray:
         channels, height, width = self.card.image_shape
         kind = _image_dtype(dtype)
         self._require_room(n, self._pixels * kind.itemsize, "images")
-        if kind == np.uint8:
-            pictures = np.empty(
-                (n, height, width) if channels == 1 else (n, height, width, channels), np.uint8
-            )
-            return pictures, lambda piece, chunk: _store_pictures(chunk, pictures[piece])
-        images = np.empty((n, channels, height, width), np.float32)
-        return images, lambda piece, chunk: np.copyto(images[piece], chunk)
+        if kind == np.float32:
+            return np.empty((n, channels, height, width), np.float32)
+        return np.empty((n, height, width) if channels == 1 else (n, height, width, channels), np.uint8)
 
     def _require_room(self, n: int, bytes_each: int, what: str) -> None:
         """Raise where memory cannot hold so many, before any of them is made: noise alone can take minutes."""
@@ -328,16 +487,23 @@ class Model:
 
     def _as_latents(self, given: npt.ArrayLike) -> Latents:
         array = np.asarray(given)
+        self._require_latents(array)
+        return self._finite_latents(array)
+
+    def _require_latents(self, array: npt.NDArray[Any]) -> None:
+        """Raise unless an array is of the type and shape of latents."""
         size = self.card.latent_size
         if array.dtype.kind not in "fiu":
             raise InputError(f"latents of type {array.dtype}; expected floating point")
         if array.ndim != 2 or array.shape[1] != size:
             hint = "; add the batch axis: latents[None]" if array.shape == (size,) else ""
             raise InputError(f"latents of shape {array.shape}; expected (N, {size}){hint}")
+
+    def _finite_latents(self, array: npt.NDArray[Any], begins_at: int = 0) -> Latents:
         with np.errstate(over="ignore"):  # infinity is refused below
             latents = np.ascontiguousarray(array, dtype=np.float32)
         if self._check_finite:
-            require_finite(latents, "latents")
+            require_finite(latents, "latents", begins_at=begins_at)
         return latents
 
 
@@ -345,8 +511,19 @@ def _open_again(bundle: Bundle, provider: str, threads: int | None, check_finite
     return Model(bundle, provider, threads, check_finite=check_finite)
 
 
-def _store_pictures(images: Images, out: Pictures) -> None:
-    to_uint8(images, out)
+def _store(made: Images, images: ImageArray) -> None:
+    """Put what a decoder made into an array of images or of pictures."""
+    if images.dtype == np.uint8:
+        to_uint8(made, images)
+    else:
+        np.copyto(images, made)
+
+
+def _require_temperature(temperature: float) -> None:
+    if not 0.0 <= temperature <= _HOTTEST:
+        raise InputError(
+            f"temperature is {temperature!r}; expected a number of at least 0, at most {_HOTTEST:g}"
+        )
 
 
 def _count(n: Any) -> int:

@@ -1,0 +1,183 @@
+"""Work without end, batch by batch: in order, with all threads, and never more than a batch ahead.
+
+While the one who takes the batches is busy with one, helpers already work on the next, and stop there. A stream
+that nobody takes from any more therefore comes to rest by itself, whatever becomes of it: threads do not wait
+here for work, they end when there is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+Result = TypeVar("Result")
+
+_AHEAD = 1  # batches, besides the one that is waited for
+
+
+class Batch(Generic[Result]):
+    """Some work in pieces, and what it makes."""
+
+    def __init__(self, result: Result, total: int, work: Callable[[slice], None], *, chunk: int) -> None:
+        """Plan the work.
+
+        Args:
+            result: what the pieces are written into.
+            total: how much work there is.
+            work: does the piece of it that a slice of `range(total)` says; doing one twice does no harm.
+            chunk: how much a piece is.
+        """
+        self.result = result
+        self._work = work
+        self._to_do = {start: slice(start, min(start + chunk, total)) for start in range(0, total, chunk)}
+        self._failed: dict[int, BaseException] = {}
+        self.begin()
+
+    def begin(self) -> list[slice]:
+        """Return the pieces that are not done; also those that a process which is not this one has begun."""
+        self._process = os.getpid()
+        # Not an Event: an interruption inside of its own lock leaves that taken.
+        self._ended = threading.Lock()
+        self._ended.acquire()
+        return list(self._to_do.values())
+
+    @property
+    def was_begun_here(self) -> bool:
+        """Whether this process began it, and not the one that this was forked from."""
+        return self._process == os.getpid()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing of it is left to do."""
+        return not self._to_do
+
+    def do(self, piece: slice) -> None:
+        """Do one piece. After the first that failed the others are left out."""
+        try:
+            if not self._failed:
+                self._work(piece)
+        except BaseException as error:  # noqa: BLE001 - raised by `take`, in the thread that waits for the batch
+            self._failed[piece.start] = error
+        self._to_do.pop(piece.start, None)
+        if not self._to_do:
+            with contextlib.suppress(RuntimeError):  # two threads did the last two pieces, and both saw it
+                self._ended.release()
+
+    def wait(self) -> None:
+        """Wait until others have done what they have begun."""
+        if self._to_do:
+            self._ended.acquire()
+
+    def take(self) -> Result:
+        """Return the result of a batch that is done, or raise the first error in the order of its pieces."""
+        if self._failed:
+            # An interruption goes before any error.
+            failed = self._failed
+            first = failed[min(failed, key=lambda start: (isinstance(failed[start], Exception), start))]
+            try:
+                raise first
+            finally:
+                # An error knows the frames that it came through, and these know it: arrays would be held until
+                # the garbage is next collected.
+                del first
+                self.forget()
+        return self.result
+
+    def forget(self) -> None:
+        """Let go of the errors of a batch that nobody will take."""
+        self._failed.clear()
+
+
+def in_order(batches: Iterable[Batch[Result]], *, threads: int) -> Iterator[Result]:
+    """Do the work of batches with up to `threads` threads, the calling one among them, and give what they make.
+
+    Of `batches` no more is taken than what is worked on: with one thread the batch that is asked for, with several
+    one more. The first error ends it. Closed, or forgotten, it leaves no thread behind. A process that is forked in
+    between goes on by itself.
+    """
+    crew = _Crew(threads - 1)
+    under_way: deque[Batch[Result]] = deque()
+    failed: Exception | None = None
+    coming = iter(batches)
+    try:
+        while True:
+            try:
+                batch = next(coming, None)
+            except Exception as error:  # noqa: BLE001 - raised below, after what came before it
+                failed = error
+                break
+            if batch is None:
+                break
+            under_way.append(batch)
+            crew.begin(batch)
+            del batch
+            if len(under_way) > (_AHEAD if threads > 1 else 0):
+                yield crew.finish(under_way)
+        while under_way:
+            yield crew.finish(under_way)
+        if failed is not None:
+            raise failed
+    finally:
+        failed = None
+        crew.dismiss()
+        for left in under_way:
+            left.forget()
+
+
+class _Crew:
+    """Threads that work off pieces in the order in which they came, and end when there are none."""
+
+    def __init__(self, helpers: int) -> None:
+        self._most = helpers
+        self._helpers: list[threading.Thread] = []
+        self._waiting: deque[tuple[Batch[Any], slice]] = deque()
+
+    def begin(self, batch: Batch[Any]) -> None:
+        """Let helpers work on a batch."""
+        pieces = batch.begin()
+        self._waiting.extend((batch, piece) for piece in pieces)
+        self._helpers = [helper for helper in self._helpers if helper.is_alive()]
+        wanted = min(self._most - len(self._helpers), len(pieces))
+        with contextlib.suppress(RuntimeError):  # no more threads can be started
+            for _ in range(wanted):
+                helper = threading.Thread(target=self._work_off, name="vae-runtime-stream")
+                self._helpers.append(helper)
+                helper.start()
+
+    def finish(self, under_way: deque[Batch[Result]]) -> Result:
+        """Work until the first of the batches is done, and take it."""
+        first = under_way[0]
+        while not first.is_done:
+            if not all(batch.was_begun_here for batch in under_way):
+                # The helpers, and what they had begun, have stayed with the process that this was forked from.
+                self._waiting.clear()
+                for batch in under_way:
+                    self.begin(batch)
+            if not self._do_one():
+                first.wait()
+        return under_way.popleft().take()
+
+    def dismiss(self) -> None:
+        """Leave out what is waiting, and wait for what is being done."""
+        self._waiting.clear()
+        for helper in self._helpers:
+            # A stream that was forgotten is closed by whichever thread notices, perhaps by a helper itself.
+            if helper.ident is not None and helper is not threading.current_thread():
+                helper.join()
+
+    def _work_off(self) -> None:
+        # At the interpreter's end nobody will take what is ahead.
+        while threading.main_thread().is_alive() and self._do_one():
+            pass
+
+    def _do_one(self) -> bool:
+        try:
+            batch, piece = self._waiting.popleft()
+        except IndexError:
+            return False
+        batch.do(piece)
+        return True
