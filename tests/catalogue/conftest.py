@@ -52,7 +52,7 @@ def run(place: Path, programs: Programs, gray_bundle: Path) -> Callable[..., End
     def run_line(line: str, bad: object = BAD, **options: object) -> Ended:
         stands_for = {BAD: bad, BUNDLE: gray_bundle}
         words = [stands_for.get(word, word) for word in line.split()]
-        return programs.run(*words, **{"limits": {"RLIMIT_AS": MEMORY}, **options})  # type: ignore[arg-type]
+        return programs.run(*words, **{"limits": {"RLIMIT_AS": MEMORY}, **options})
 
     return run_line
 

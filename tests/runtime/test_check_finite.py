@@ -137,7 +137,7 @@ def test_a_way_that_leads_through_no_number_is_lost_there(
 
 
 COPIES: dict[str, Callable[[Model], Model]] = {
-    "pickle": lambda model: pickle.loads(pickle.dumps(model)),  # noqa: S301
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)),  # noqa: S301 - our own
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
 }

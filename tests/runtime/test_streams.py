@@ -167,7 +167,7 @@ def test_ended_early_it_leaves_the_rest_out_and_no_thread(end: str) -> None:
     stream = in_order(batches(), threads=3)
     next(stream)
     if end == "close":
-        stream.close()  # type: ignore[attr-defined]
+        stream.close()
     elif end == "forget":
         del stream
     elif end == "error in the loop":

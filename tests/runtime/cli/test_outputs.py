@@ -31,6 +31,10 @@ def contents(path: Path) -> Any:
     return {file.name: file.read_bytes() for file in path.iterdir()} if path.is_dir() else path.read_bytes()
 
 
+def names(folder: str = ".") -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
 @pytest.fixture(autouse=True)
 def _inputs(vae_run: Any) -> None:
     np.save("in.npy", np.zeros((2, 8, 12), np.uint8))
@@ -63,7 +67,7 @@ def test_what_exists_is_kept_unless_it_may_be_overwritten(
     assert vae_run(*command, "--model", gray_bundle, "-o", name, "--overwrite").code == 0
     assert contents(path) != before
     assert not path.is_dir() or "9999.png" not in contents(path)
-    assert sorted(os.listdir()) == sorted(["in.npy", "latents-in.npy", name])  # noqa: PTH208
+    assert names() == sorted(["in.npy", "latents-in.npy", name])
 
 
 @every_output
@@ -88,13 +92,13 @@ def test_a_folder_that_holds_other_things_is_never_replaced(
     assert done.err.startswith(
         "vae-run: error: a holds other things than what is written here; it is not replaced"
     )
-    assert sorted(os.listdir("a")) == sorted(["9999.png", name])  # noqa: PTH208
+    assert names("a") == sorted(["9999.png", name])
 
 
 def test_an_empty_folder_may_be_replaced(vae_run: Any, gray_bundle: Path) -> None:
     Path("a").mkdir()
     assert vae_run("sample", "-n", 1, "--model", gray_bundle, "-o", "a", "--overwrite").code == 0
-    assert os.listdir("a") == ["0000.png"]  # noqa: PTH208
+    assert names("a") == ["0000.png"]
 
 
 def test_a_place_that_is_taken_is_refused_before_the_model_is_opened(vae_run: Any) -> None:
@@ -124,11 +128,11 @@ def test_a_name_that_cannot_be_leaves_with_3(vae_run: Any, gray_bundle: Path, na
 
 @pytest.mark.parametrize("name", ["", ".", "./", "..", "a/..", "/"])
 def test_a_place_without_a_name_of_its_own_is_wrong_usage(vae_run: Any, gray_bundle: Path, name: str) -> None:
-    before = sorted(os.listdir())  # noqa: PTH208
+    before = names()
     done = vae_run("sample", "-n", 1, "--model", gray_bundle, "--overwrite", "-o", name)
     assert done.code == 2
     assert f"output {name!r}: expected a name of its own" in done.err
-    assert sorted(os.listdir()) == before  # noqa: PTH208
+    assert names() == before
 
 
 def test_a_folder_is_not_replaced_by_a_file_nor_a_file_by_a_folder(vae_run: Any, gray_bundle: Path) -> None:
@@ -198,7 +202,7 @@ def test_a_full_disk_leaves_with_4_and_the_old_output(gray_bundle: Path, name: s
     ):  # older ones leave an archive behind that complains when collected
         assert err.count(b"\n") == 1
     assert contents(path) == before
-    assert sorted(os.listdir()) == sorted(["in.npy", "latents-in.npy", name])  # noqa: PTH208
+    assert names() == sorted(["in.npy", "latents-in.npy", name])
 
 
 def test_too_much_at_once_leaves_with_4(gray_bundle: Path) -> None:
