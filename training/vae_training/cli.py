@@ -1,4 +1,4 @@
-"""`vae-train`: trains a VAE on images, with one command."""
+"""`vae-train`: trains a VAE on images, with one command; `vae-train evaluate` measures what came out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from vae_runtime._version import __version__
 from vae_runtime.cli.exits import run_command
@@ -21,6 +22,7 @@ from vae_training.config import (
     LIKELIHOODS,
     LONGEST_SIDE,
     MOST,
+    PRIORS,
     SCHEDULES,
     WIDEST,
     Config,
@@ -28,6 +30,7 @@ from vae_training.config import (
     ModelConfig,
     TrainingConfig,
 )
+from vae_training.evaluation.command import evaluate
 
 if TYPE_CHECKING:
     from vae_training.checkpoint import Checkpoint
@@ -48,7 +51,11 @@ def _default(section: type, name: str) -> str:
     return f" [default: {shown}]"
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    subcommand_metavar="[evaluate ...]",
+)
 @click.option(
     "--data",
     "source",
@@ -141,6 +148,12 @@ def _default(section: type, name: str) -> str:
     metavar="NATS",
     help="KL divergence per image that is aimed at, instead of none.",
 )
+@click.option(
+    "--prior",
+    type=click.Choice(PRIORS),
+    help="Where samples are drawn from: the standard normal, or a flow fitted to where images are."
+    + _default(TrainingConfig, "prior"),
+)
 @click.option("--flip", is_flag=True, default=None, help="Mirror every other image that is trained on.")
 @click.option(
     "--shift",
@@ -205,7 +218,9 @@ def _default(section: type, name: str) -> str:
 )
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.version_option(__version__, prog_name="vae-train")
+@click.pass_context
 def vae_train(
+    context: click.Context,
     config_file: Path | None,
     output: Path | None,
     resume: Path | None,
@@ -225,7 +240,11 @@ def vae_train(
     vae-train --data faces.npz --array images24      an array of an archive
     vae-train --resume runs/faces-1 --epochs 20      fifteen epochs more
     vae-train --init-from runs/faces-1 --data mine/  from there, on other images
+    vae-train evaluate runs/faces-1                  what it is worth
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
+    if context.invoked_subcommand is not None:
+        _refuse_before_command(context)
+        return
     logging.basicConfig(format="vae-train: %(message)s", level=logging.WARNING)
     options = {name: value for name, value in given.items() if value is not None}
     if resume is not None:
@@ -233,6 +252,23 @@ def vae_train(
         _resume(resume, options, save_every, quiet=quiet)
     else:
         _start(_settings(config_file, options), output, save_every, quiet=quiet)
+
+
+vae_train.add_command(evaluate)
+
+
+def _refuse_before_command(context: click.Context) -> None:
+    """Raise for options of the training that stand before another command: they would mean nothing."""
+    given = [
+        max(param.opts, key=len)
+        for param in vae_train.params
+        if param.name and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        command = context.invoked_subcommand
+        raise click.UsageError(
+            f"{', '.join(given)}: for training, not for {command}; options of {command} come after its name"
+        )
 
 
 def _settings(config_file: Path | None, options: dict[str, Any]) -> Config:
@@ -278,7 +314,7 @@ def _resume(path: Path, options: dict[str, Any], save_every: int | None, *, quie
         folder.tidy()
         checkpoint = None if folder.is_unbegun() else newest_checkpoint(folder.checkpoints)
         config = _override(checkpoint.config if checkpoint else Config.from_toml(folder.config), options)
-        if checkpoint and checkpoint.position.epoch >= config.training.epochs:
+        if checkpoint and checkpoint.is_complete(config):
             done = checkpoint.position.epoch
             raise click.UsageError(f"{path} is complete: {done} epochs are done. Give more with --epochs")
         images = _load(config, quiet=quiet)
@@ -315,7 +351,7 @@ def _override(config: Config, options: dict[str, Any]) -> Config:
     """Return the settings with the options of the command line in their places."""
     record = config.to_dict()
     for section in dataclasses.fields(Config):
-        known = {f.name for f in dataclasses.fields(section.default_factory)}  # type: ignore[arg-type]
+        known = {f.name for f in dataclasses.fields(getattr(config, section.name))}
         record[section.name].update({name: value for name, value in options.items() if name in known})
     if "channels" in options:
         record["data"]["channels"] = record["model"]["channels"] = int(options["channels"])
