@@ -3,7 +3,8 @@
     checkpoints/step-00000855/
         model.safetensors      the weights, by the names of the classic code
         training.safetensors   the optimizer's moments, the random state, the losses of the epoch under way
-        state.json             format version, settings, position, and the SHA-256 sums of all three
+        prior.safetensors      the weights of a prior that was fitted; only where one was
+        state.json             format version, settings, position, and the SHA-256 sums of all
 
 A checkpoint is written beside its place and renamed into it, and the one before the last is deleted only
 then. Nothing is ever unpickled, and nothing believed that the sums do not cover.
@@ -28,6 +29,7 @@ from vae_runtime.atomic import atomic_folder, remove_folder
 from vae_runtime.strict_json import parse_json
 from vae_training.config import Config, ModelConfig
 from vae_training.errors import CheckpointError, ConfigError, DivergedError, NonFiniteWeightsError
+from vae_training.flow import Flow
 from vae_training.model import VAE
 from vae_training.tensor_files import not_finite, read_file, tensors_from_bytes, tensors_to_bytes
 
@@ -36,6 +38,7 @@ _log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 WEIGHTS = "model.safetensors"
 TRAINING = "training.safetensors"
+PRIOR = "prior.safetensors"
 STATE = "state.json"
 
 _NAME = re.compile(r"step-(\d{8,18})")
@@ -66,6 +69,13 @@ class Checkpoint:
     """Tells whether the images are the same as when it was written."""
     weights: Mapping[str, Tensor]
     training: Mapping[str, Tensor]
+    prior: Mapping[str, Tensor] | None = None
+    """The weights of a prior; None for the standard normal, or where none was fitted yet."""
+
+    def is_complete(self, config: Config) -> bool:
+        """Whether a run of these settings has nothing left to do after it."""
+        is_fitted = config.training.prior == "standard" or self.prior is not None
+        return self.position.epoch >= config.training.epochs and is_fitted
 
 
 def save_checkpoint(
@@ -76,6 +86,7 @@ def save_checkpoint(
     data_fingerprint: str,
     weights: Mapping[str, Tensor],
     training: Mapping[str, Tensor],
+    prior: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write a checkpoint into `folder` and delete those that are older than the last two.
 
@@ -83,9 +94,10 @@ def save_checkpoint(
         DivergedError: a weight is NaN or infinite: the last good state is not to be replaced by it.
         EnvironmentProblem: the disk is full or read-only.
     """
-    refuse_diverged(weights, training)
+    refuse_diverged(weights, {**training, **(prior or {})})
     target = folder / f"step-{position.total_steps:08d}"
-    files = {WEIGHTS: tensors_to_bytes(weights), TRAINING: tensors_to_bytes(training)}
+    tensors = {WEIGHTS: weights, TRAINING: training, **({PRIOR: prior} if prior is not None else {})}
+    files = {name: tensors_to_bytes(content) for name, content in tensors.items()}
     state: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "written_by": f"vae-edge {__version__}",
@@ -152,7 +164,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         EnvironmentProblem: not enough memory.
     """
     state, source = _read_state(path / STATE), str(path / STATE)
-    tensors = {name: _read_tensors(path / name, state["sha256"].get(name)) for name in (WEIGHTS, TRAINING)}
+    names = (WEIGHTS, TRAINING, *((PRIOR,) if PRIOR in state["sha256"] else ()))
+    tensors = {name: _read_tensors(path / name, state["sha256"].get(name)) for name in names}
     try:
         config = Config.from_dict(_get(state, "config", dict, source))
     except ConfigError as error:
@@ -165,6 +178,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         data_fingerprint=_get(state, "data_fingerprint", str, source),
         weights=tensors[WEIGHTS],
         training=tensors[TRAINING],
+        prior=tensors.get(PRIOR),
     )
 
 
@@ -179,6 +193,24 @@ def model_from_weights(config: ModelConfig, weights: Mapping[str, Tensor], sourc
     model = VAE(config)
     model.load_state_dict(dict(weights))
     return model
+
+
+def prior_from_weights(config: ModelConfig, weights: Mapping[str, Tensor], source: str) -> Flow:
+    """Build the prior and fill it.
+
+    Raises:
+        CheckpointError: weights are missing, too many, of other shapes, or hold NaN or infinity.
+    """
+    flow = Flow(config.latent_size)
+    expected = {name: tuple(tensor.shape) for name, tensor in flow.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if expected != found:
+        raise CheckpointError(f"{source}: weights do not fit the prior: {_mismatch(expected, found)}")
+    broken = not_finite(weights)
+    if broken:
+        raise NonFiniteWeightsError(f"{source}: {broken} hold NaN or infinite values; they are of no use")
+    flow.load_state_dict(dict(weights))
+    return flow.eval().requires_grad_(False)
 
 
 def require_fit(config: ModelConfig, weights: Mapping[str, Tensor], source: str) -> None:

@@ -32,6 +32,7 @@ LONGEST_SIDE = 16_384
 _SMALLEST_SCALE = 1e-4  # of pixels: a fortieth of the step between two of 256 values
 WIDEST = 65_536
 """The most filters of a layer, and the most latents."""
+_WIDEST_FLOW = 1024  # latents, whose covariance it holds
 MOST = 10**9
 """The most epochs, and the most images of a batch."""
 
@@ -123,6 +124,9 @@ class TrainingConfig:
     """Nats of KL divergence that each latent has for free."""
     capacity: float | None = None
     """Nats of KL divergence per image towards which it is drawn; None for towards zero."""
+    prior: str = "standard"
+    """`standard`, the standard normal; or `flow`, one that is fitted to the latents of the images when all else is
+    done."""
     flip: bool = False
     """Mirror every other image that is trained on."""
     shift: int = 0
@@ -168,6 +172,7 @@ class TrainingConfig:
             ("schedule", SCHEDULES),
             ("likelihood", LIKELIHOODS),
             ("beta_schedule", BETA_SCHEDULES),
+            ("prior", PRIORS),
             ("device", DEVICES),
             ("compile", COMPILE_CHOICES),
         ):
@@ -187,6 +192,7 @@ class TrainingConfig:
 
 SCHEDULES = ("constant", "onecycle", "cosine")
 BETA_SCHEDULES = ("constant", "warmup", "cyclical")
+PRIORS = ("standard", "flow")
 NOISE_SCALES = ("auto", "learned")
 LIKELIHOODS = ("bernoulli", "gaussian", "discretized-logistic")
 DEVICES = ("auto", "cpu", "cuda")
@@ -200,6 +206,12 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        possible = self.training.prior == "standard" or 2 <= self.model.latent_size <= _WIDEST_FLOW
+        _require(
+            possible, "model.latent_size", self.model.latent_size, f"2 to {_WIDEST_FLOW} with a flow as prior"
+        )
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Return the settings as plain values by section; settings that are None are left out."""

@@ -17,13 +17,21 @@ from torch import Tensor, nn
 from vae_runtime.latent import generator as numpy_generator
 from vae_training.augmentation import Augmentation
 from vae_training.batches import Batches, to_device, to_float
-from vae_training.checkpoint import Checkpoint, Position, model_from_weights, refuse_diverged, save_checkpoint
+from vae_training.checkpoint import (
+    Checkpoint,
+    Position,
+    model_from_weights,
+    prior_from_weights,
+    refuse_diverged,
+    save_checkpoint,
+)
 from vae_training.compiling import decide_compile
 from vae_training.config import Config
 from vae_training.cpu_forward import forward_on_cpu
 from vae_training.data import ImageSet, split
 from vae_training.device import choose_device, describe_device
 from vae_training.errors import CheckpointError, DivergedError
+from vae_training.flow import Flow
 from vae_training.interruption import Interrupted, SignalWatch
 from vae_training.kl_shaping import beta_at, kl_per_latent
 from vae_training.likelihood import Likelihood
@@ -31,6 +39,7 @@ from vae_training.model import VAE
 from vae_training.objective import Loss, beta_vae_loss, detached
 from vae_training.optimizer_state import optimizer_from_tensors, optimizer_to_tensors
 from vae_training.plots import plot_losses
+from vae_training.prior_fitting import fit_flow
 from vae_training.progress import Observer
 from vae_training.run_folder import RunFolder
 from vae_training.schedule import learning_rate
@@ -99,6 +108,7 @@ class Trainer:
         self.noise = torch.Generator(self.device).manual_seed(config.training.seed)
         self.position = Position(epoch=0, step=0, total_steps=0)
         self.losses = self._no_losses()
+        self.prior: Flow | None = None
 
     @property
     def kept(self) -> VAE:
@@ -148,6 +158,8 @@ class Trainer:
         except RuntimeError as error:
             raise CheckpointError(f"{source}: its random state is none ({error})") from error
         self.position = checkpoint.position
+        if checkpoint.prior is not None and not self._is_to_train():
+            self.prior = prior_from_weights(self.config.model, checkpoint.prior, source).to(self.device)
         self.losses[: len(losses)] = losses.to(self.device)
 
     def _put_back_current(self, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -179,6 +191,10 @@ class Trainer:
         # One number, whose logarithm has a way of two or three to go.
         return [*groups, {"params": spread, "factor": _FASTER}] if spread else groups
 
+    def _is_to_train(self) -> bool:
+        """Tell whether there are epochs left: what was fitted to the model as it is is of no use after them."""
+        return self.position.epoch < self.config.training.epochs
+
     def _require_possible(self, position: Position, source: str) -> None:
         steps = len(self.batches)
         if position.step > steps or position.total_steps != position.epoch * steps + position.step:
@@ -206,6 +222,8 @@ class Trainer:
                 metrics.append(row)
                 self.observer.epoch_ended(row)
                 self._save_epoch(metrics)
+            if self.config.training.prior == "flow" and self.prior is None:
+                self._fit_prior(signals)
         return metrics
 
     def _train_epoch(self, epoch: int, compute_loss: Any, signals: SignalWatch) -> dict[str, Any]:
@@ -331,6 +349,28 @@ class Trainer:
             f"{kept}. Try a lower --learning-rate"
         )
 
+    def _fit_prior(self, signals: SignalWatch) -> None:
+        """Fit the prior to the latents of the images, draw samples once more, and save it with the rest."""
+
+        def leave_if_told(done: int, total: int) -> None:
+            if signals.received:
+                raise Interrupted(
+                    f"stopped by {signals.received.name} in step {done} of {total} of the prior; all else is saved. "
+                    f"Go on with: vae-train --resume {shlex.quote(str(self.folder.path))}",
+                    signals.exit_code,
+                )
+
+        started = time.monotonic()
+        self.prior, nll, standard = fit_flow(
+            self.kept, self.batches.images, self.held_out, self.config.training.seed, leave_if_told
+        )
+        self.observer.told(
+            f"prior: a flow to which latents are {standard - nll:.2f} nats more probable than to the standard normal  "
+            f"{time.monotonic() - started:.1f} s"
+        )
+        write_sample_sheet(self.folder.sheet(self.position.epoch), self.kept, self.device, self.prior)
+        self._save()
+
     def _save_epoch(self, metrics: list[dict[str, Any]]) -> None:
         refuse_diverged(self.kept.state_dict())  # before it is drawn
         # The checkpoint comes last: whatever is cut short before it is written again when the run goes on.
@@ -356,6 +396,7 @@ class Trainer:
                 _RANDOM: self.noise.get_state(),
                 _LOSSES: self.losses[: self.position.step],
             },
+            prior=self.prior.state_dict() if self.prior else None,
         )
         self.saved_at = time.monotonic()
 

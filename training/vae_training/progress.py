@@ -31,6 +31,9 @@ class Observer(AbstractContextManager["Observer"]):
     def epoch_ended(self, metrics: Mapping[str, Any]) -> None:
         """Called with the row that goes into the log."""
 
+    def told(self, line: str) -> None:
+        """Called with what else there is to say, as one line."""
+
     def __exit__(self, *_: object) -> None:
         """End the display."""
 
@@ -46,6 +49,10 @@ class Lines(Observer):
     def epoch_ended(self, metrics: Mapping[str, Any]) -> None:
         """Write an epoch's numbers."""
         self._write(describe_epoch(metrics, self._epochs))
+
+    def told(self, line: str) -> None:
+        """Write it."""
+        self._write(line)
 
     def _write(self, line: str) -> None:
         sys.stderr.write(line + "\n")
@@ -99,6 +106,10 @@ class Bar(Observer):
     def epoch_ended(self, metrics: Mapping[str, Any]) -> None:
         """Leave a line above the bar."""
         self._console.print(describe_epoch(metrics, self._epochs))
+
+    def told(self, line: str) -> None:
+        """Leave it above the bar."""
+        self._console.print(line)
 
     def __exit__(self, *_: object) -> None:
         """Take the bar away."""

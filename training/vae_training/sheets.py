@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_runtime.atomic import atomic_file
 from vae_runtime.cli.pictures import enlarge, save_png
@@ -22,10 +22,10 @@ _WIDTH = 768  # pixels that a sheet should about have, so that it can be looked 
 
 
 @torch.no_grad()
-def write_sample_sheet(path: Path, model: VAE, device: torch.device) -> None:
+def write_sample_sheet(path: Path, model: VAE, device: torch.device, prior: nn.Module | None = None) -> None:
     """Write a sheet of samples as PNG. The noise is always the same, so that epochs can be compared."""
     latents = torch.from_numpy(noise(SHEET[0] * SHEET[1], model.config.latent_size, _SEED)).to(device)
-    _write(path, model.decoder(latents), SHEET)
+    _write(path, model.decoder(prior(latents) if prior else latents), SHEET)
 
 
 @torch.no_grad()

@@ -1,0 +1,94 @@
+"""A normalising flow: standard normal noise to latents, one for one, with a density that can be computed.
+
+Affine coupling layers (Dinh, Sohl-Dickstein and Bengio, Density Estimation using Real NVP, 2017) behind a linear
+map that gives the latents their mean and covariance:
+
+    noise (D) -> coupling x 6 -> lower triangular matrix, mean -> latent (D)
+
+A coupling changes one half of the numbers, by a shift and a scale that a small network draws from the other half,
+and swaps the halves. Going to latents takes no more than matrix products and pointwise functions.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+_LAYERS = 6
+_HIDDEN = 64
+_MOST_STRETCH = 2.0  # of the logarithm of a coupling's scale: no layer can blow up
+
+
+class Flow(nn.Module):
+    """The flow, in both directions."""
+
+    mean: Tensor
+    factor: Tensor
+
+    def __init__(self, latent_size: int) -> None:
+        """Begin as the standard normal itself; `latent_size` is at least 2."""
+        super().__init__()
+        self.layers = nn.ModuleList(Coupling(latent_size) for _ in range(_LAYERS))
+        self.register_buffer("mean", torch.zeros(latent_size))
+        self.register_buffer("factor", torch.eye(latent_size))
+
+    @torch.no_grad()
+    def begin_with(self, mean: Tensor, covariance: Tensor) -> None:
+        """Give the latents this mean (D) and covariance (D, D), as far as they are normal."""
+        self.mean.copy_(mean)
+        self.factor.copy_(torch.linalg.cholesky(covariance))
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """(N, D) standard normal to latents (N, D)."""
+        for layer in self.layers:
+            noise = layer(noise)
+        return noise @ self.factor.t() + self.mean
+
+    def log_prob(self, latent: Tensor) -> Tensor:
+        """Return the logarithm of the density of latents (N, D), in nats; (N,)."""
+        centred = (latent - self.mean).t()
+        noise = torch.linalg.solve_triangular(self.factor, centred, upper=False).t()
+        log_volume = self.factor.diagonal().log().sum().expand(len(latent))
+        for layer in reversed(self.layers):
+            noise, log_scale = layer.inverse(noise)  # type: ignore[operator]  # a ModuleList holds any modules
+            log_volume = log_volume + log_scale
+        size = latent.shape[1]
+        log_normal: Tensor = -0.5 * noise.square().sum(1) - 0.5 * size * math.log(2.0 * math.pi)
+        return log_normal - log_volume
+
+
+class Coupling(nn.Module):
+    """One half scaled and shifted as the other half says, and the halves swapped."""
+
+    def __init__(self, size: int) -> None:
+        """Begin as nothing but the swap."""
+        super().__init__()
+        self.kept, self.changed = size // 2, size - size // 2
+        self.network = nn.Sequential(
+            nn.Linear(self.kept, _HIDDEN),
+            nn.ReLU(),
+            nn.Linear(_HIDDEN, _HIDDEN),
+            nn.ReLU(),
+            nn.Linear(_HIDDEN, 2 * self.changed),
+        )
+        last = self.network[-1]
+        nn.init.zeros_(last.weight)  # type: ignore[arg-type]  # a Sequential holds any modules
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+
+    def forward(self, given: Tensor) -> Tensor:
+        """(N, size) to (N, size), towards latents."""
+        kept, changed = torch.split(given, [self.kept, self.changed], dim=1)
+        log_scale, shift = self._scale_and_shift(kept)
+        return torch.cat([changed * log_scale.exp() + shift, kept], dim=1)
+
+    def inverse(self, given: Tensor) -> tuple[Tensor, Tensor]:
+        """Undo `forward`; return what it was given, and by how much it grew volumes there, as logarithms (N,)."""
+        changed, kept = torch.split(given, [self.changed, self.kept], dim=1)
+        log_scale, shift = self._scale_and_shift(kept)
+        return torch.cat([kept, (changed - shift) * (-log_scale).exp()], dim=1), log_scale.sum(1)
+
+    def _scale_and_shift(self, kept: Tensor) -> tuple[Tensor, Tensor]:
+        log_scale, shift = torch.split(self.network(kept), [self.changed, self.changed], dim=1)
+        return _MOST_STRETCH * torch.tanh(log_scale / _MOST_STRETCH), shift
