@@ -51,7 +51,20 @@ def _default(section: type, name: str) -> str:
     return f" [default: {shown}]"
 
 
+class _TrainingUnlessNamed(click.Group):
+    """Trains, unless another command is named."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; what is none is no name of a command that somebody mistyped, but too much."""
+        if self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"Got unexpected extra argument ({args[0]})")
+        return super().resolve_command(ctx, args)
+
+
 @click.group(
+    cls=_TrainingUnlessNamed,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     subcommand_metavar="[evaluate ...]",
@@ -221,6 +234,7 @@ def _default(section: type, name: str) -> str:
 @click.pass_context
 def vae_train(
     context: click.Context,
+    /,
     config_file: Path | None,
     output: Path | None,
     resume: Path | None,

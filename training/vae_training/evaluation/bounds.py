@@ -1,0 +1,153 @@
+"""How probable a model takes images to be: the ELBO and the importance-weighted bound, in nats.
+
+    log p(x) >= E log 1/K sum_k p(x given z_k) p(z_k) / q(z_k given x)    (Burda et al., Importance Weighted
+                                                                           Autoencoders, 2016)
+
+With K = 1 it is the ELBO of Kingma and Welling (2014); with more it is tighter, and reaches log p(x) in the end.
+The prior is the standard normal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vae_runtime.images import Images
+from vae_runtime.latent import Latents
+from vae_training.evaluation.subjects import Subject
+from vae_training.likelihood import Likelihood, bernoulli_nll, discretized_logistic_nll, gaussian_nll
+
+_NEAREST = 2.0**-24  # to 0 and 1, of a mean in float32
+_PIXELS_AT_ONCE = 1 << 20
+_FINE = 2.0 / 255.0  # standard deviation below which a density says little about the values of stored pixels
+
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Lower bounds of log p(x), means over images, in nats per image; higher is better."""
+
+    images: int
+    importance_samples: int
+    elbo: float
+    elbo_error: float
+    """Standard error of the mean, over images."""
+    importance_weighted: float
+    importance_weighted_error: float
+    kl: float
+    """KL(q(z given x) || p(z)), the second part of the ELBO."""
+    effective_samples: float
+    """How many of the K the weights leave, (sum w)^2 / sum w^2; median over images. Few: the bound is loose."""
+    bits_per_dimension: float | None
+    """Of 8-bit pixels, by the importance-weighted bound; lower is better. None where the likelihood is no density."""
+    unit: str
+    """What the nats are of, and how bits per dimension come from them."""
+
+
+def measure_bounds(
+    subject: Subject,
+    images: Images,
+    samples: int,
+    seed: int,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Bounds:
+    """Return the bounds of (N, C, H, W) float32 images in [0, 1], with `samples` draws of the posterior each."""
+    mean, logvar = subject.encode(images)
+    kl = -0.5 * (1.0 + logvar - np.square(mean, dtype=np.float64) - np.exp(logvar.astype(np.float64))).sum(1)
+    elbo, weighted, effective = (np.empty(len(images)) for _ in range(3))
+    for index in range(len(images)):
+        draws = np.random.default_rng([seed, index])
+        likelihoods, ratios = _draw(subject, images[index], mean[index], logvar[index], samples, draws)
+        elbo[index] = likelihoods.mean() - kl[index]
+        weighted[index] = _log_mean_exp(likelihoods + ratios)
+        effective[index] = _effective(likelihoods + ratios)
+        progress(index + 1, len(images))
+    bits, unit = bits_per_dimension(subject.likelihood, images, float(weighted.mean()))
+    return Bounds(
+        images=len(images),
+        importance_samples=samples,
+        elbo=float(elbo.mean()),
+        elbo_error=_standard_error(elbo),
+        importance_weighted=float(weighted.mean()),
+        importance_weighted_error=_standard_error(weighted),
+        kl=float(kl.mean()),
+        effective_samples=float(np.median(effective)),
+        bits_per_dimension=bits,
+        unit=unit,
+    )
+
+
+def _draw(
+    subject: Subject, image: Images, mean: Latents, logvar: Latents, samples: int, draws: np.random.Generator
+) -> tuple[Numbers, Numbers]:
+    """Return log p(x given z) and log p(z) - log q(z given x) of draws of q, each (samples,)."""
+    likelihoods, ratios = np.empty(samples), np.empty(samples)
+    scale = np.exp(0.5 * logvar)
+    pixels = torch.from_numpy(image)[None]
+    at_once = max(16, _PIXELS_AT_ONCE // image.size)
+    for start in range(0, samples, at_once):
+        piece = slice(start, min(start + at_once, samples))
+        noise = draws.standard_normal((piece.stop - start, len(mean)), dtype=np.float32)
+        latents = mean + noise * scale
+        likelihoods[piece] = -nll(subject.likelihood, torch.from_numpy(subject.decode(latents)), pixels)
+        # Constants of the two normal distributions cancel.
+        squares = np.square(noise, dtype=np.float64) - np.square(latents, dtype=np.float64)
+        ratios[piece] = 0.5 * squares.sum(1) + 0.5 * logvar.sum(dtype=np.float64)
+    return likelihoods, ratios
+
+
+@torch.inference_mode()
+def nll(likelihood: Likelihood, mean: Tensor, image: Tensor) -> Numbers:
+    """Return -log p(image given z) in nats where the decoder gives `mean`: (K, C, H, W) and (1, C, H, W) to (K,)."""
+    if likelihood.name == "bernoulli":
+        # A bundle tells the mean alone; one that has become 0 or 1 in float32 is taken for its neighbour.
+        return _doubles(bernoulli_nll(torch.logit(mean, _NEAREST), image.expand_as(mean)))
+    if likelihood.name == "gaussian":
+        return _doubles(gaussian_nll((mean - image).square().flatten(1), likelihood.log_scale))
+    return _doubles(discretized_logistic_nll(mean, image, likelihood.log_scale))
+
+
+def bits_per_dimension(likelihood: Likelihood, images: Images, nats: float) -> tuple[float | None, str]:
+    """Return bits for each 8-bit pixel value where the nats per image are those of a proper likelihood, and why."""
+    dimensions = math.prod(images.shape[1:])
+    bits = -nats / dimensions / math.log(2.0)
+    if likelihood.name == "discretized-logistic":
+        return bits, "log-probability of 8-bit pixels; bits per dimension are exact"
+    if likelihood.name == "gaussian":
+        scale = likelihood.noise_scale or 0.0
+        rough = "" if scale >= _FINE else f"; rough here, where pixels spread by {scale:.4f} only"
+        return bits + math.log2(255.0), (
+            "log-density of pixels in [0, 1]; bits per dimension take a step of 1/255 times the density for the "
+            f"probability of an 8-bit value{rough}"
+        )
+    if np.isin(images, (0.0, 1.0)).all():
+        return bits, "log-probability of pixels that are black or white; bits per dimension are exact"
+    return None, (
+        "bernoulli likelihood on gray pixels, which is no density of them: nats compare models of this likelihood, on "
+        "these images, and nothing else; there are no bits per dimension"
+    )
+
+
+def _doubles(tensor: Tensor) -> Numbers:
+    return tensor.double().numpy()
+
+
+def _log_mean_exp(values: Numbers) -> float:
+    top = float(values.max())
+    return top + math.log(float(np.exp(values - top).mean()))
+
+
+def _effective(log_weights: Numbers) -> float:
+    weights = np.exp(log_weights - log_weights.max())
+    return float(weights.sum() ** 2 / np.square(weights).sum())
+
+
+def _standard_error(values: Numbers) -> float:
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0

@@ -1,0 +1,269 @@
+"""`vae-train evaluate`: measure a run or a bundle, and write what came out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vae_runtime._version import __version__
+from vae_runtime.atomic import atomic_file, refuse_existing
+from vae_runtime.errors import printable
+
+if TYPE_CHECKING:
+    from vae_training.data import ImageSet
+    from vae_training.evaluation.material import Material
+    from vae_training.evaluation.measuring import Chosen, ModelFigures, Progress, RealFigures, Settings
+    from vae_training.evaluation.subjects import Subject
+
+# PyTorch and what stands on it are imported inside: --help does not wait for them.
+
+FORMAT_VERSION = 1
+_MOST = 10**7
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("source", metavar="RUN|BUNDLE")
+@click.option(
+    "--data",
+    metavar="SOURCE",
+    help="Where its images are now, or other ones; as for training. [default: what it was trained on]",
+)
+@click.option("--array", metavar="NAME", help="Which array of an .npz holds the images.")
+@click.option("--groups", metavar="NAME", help="Which array of an .npz says what belongs together.")
+@click.option(
+    "--against", metavar="RUN|BUNDLE", help="Another model to measure on the same images, beside this one."
+)
+@click.option(
+    "--importance-samples",
+    type=click.IntRange(1, _MOST),
+    default=5000,
+    show_default=True,
+    help="Draws of the posterior for the importance-weighted bound.",
+)
+@click.option(
+    "--importance-images",
+    type=click.IntRange(2, _MOST),
+    default=200,
+    show_default=True,
+    help="Held-out images that the bounds are means over, at most.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(8, 10_000),
+    default=2000,
+    show_default=True,
+    help="Held-out images, samples and real ones that are compared, at most.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of everything random.",
+)
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Write every figure to this file, too."
+)
+@click.option(
+    "--pictures", type=click.Path(path_type=Path), help="Draw a page of pictures into this PNG file."
+)
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but warnings and errors.")
+def evaluate(
+    source: str,
+    data: str | None,
+    array: str | None,
+    groups: str | None,
+    against: str | None,
+    json_file: Path | None,
+    pictures: Path | None,
+    *,
+    overwrite: bool,
+    quiet: bool,
+    **amounts: int,
+) -> None:
+    """Measure a trained model on images that were held out of its training.
+
+    A run is measured from its newest checkpoint, a bundle (or a shipped model) through the runtime; both on the
+    CPU, and the same every time. Bounds of the likelihood, use of the latents, reconstructions, how near samples
+    come to real images and whether they copy any, smoothness of interpolations; beside them real images, the
+    best there can be, and with --against another model.
+
+    \b
+    vae-train evaluate runs/faces-1 --pictures page.png
+    vae-train evaluate bundle --data faces.npz --json figures.json --against runs/classic
+    """  # noqa: D301 - \b is click's mark for lines to leave as they are
+    logging.basicConfig(format="vae-train: %(message)s", level=logging.WARNING)
+    for path in filter(None, (json_file, pictures)):
+        refuse_existing(path, overwrite=overwrite)
+
+    from vae_training.device import respect_quota
+    from vae_training.evaluation.latents import warn_of_collapse
+    from vae_training.evaluation.material import gather, notes_on_rival
+    from vae_training.evaluation.measuring import Settings, Yardstick, choose, measure
+    from vae_training.evaluation.page import write_page
+    from vae_training.evaluation.subjects import open_subject
+
+    respect_quota()
+    settings, progress = Settings(**amounts), _progress(quiet=quiet)
+    with ExitStack() as stack:
+        subjects = [stack.enter_context(open_subject(it)) for it in (source, against) if it is not None]
+        _tell_apart(subjects)
+        images = _load(subjects[0], data, array, groups)
+        material = gather(subjects[0], images)
+        notes = [*material.notes]
+        for rival in subjects[1:]:
+            notes += notes_on_rival(subjects[0], rival)
+        chosen = choose(material, settings)
+        yardstick = Yardstick(material, chosen)
+        real = yardstick.real_figures()
+        measured = [measure(subject, yardstick, settings, progress) for subject in subjects]
+    figures = [of for of, _ in measured]
+    notes += _notes_on_figures(subjects, figures, chosen, material)
+    warnings = [warning for of in figures if (warning := warn_of_collapse(of.name, of.latents))]
+    if json_file:
+        record = _record(figures, real, material, chosen, settings, notes, warnings)
+        with atomic_file(json_file, overwrite=overwrite) as beside:
+            beside.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    if pictures:
+        shown = {of.name: page for of, page in measured}
+        write_page(pictures, material, chosen, shown, overwrite=overwrite)
+    _tell(figures, real, material, chosen, notes, warnings)
+
+
+def _tell_apart(subjects: list[Subject]) -> None:
+    """Give models of one name two; raise for models of different images."""
+    first, *others = subjects
+    for other in others:
+        if other.name == first.name:
+            other.name = f"{other.name} (2)"
+        if other.image_shape != first.image_shape:
+            raise click.UsageError(
+                f"--against {other.name} makes images of {_shape(other)}, {first.name} of {_shape(first)}; "
+                "expected models of one shape"
+            )
+
+
+def _shape(subject: Subject) -> str:
+    return "x".join(map(str, subject.image_shape))
+
+
+def _load(subject: Subject, data: str | None, array: str | None, groups: str | None) -> ImageSet:
+    from vae_training.data import load_images
+    from vae_training.errors import DataError
+    from vae_training.evaluation.material import settings_of_data
+
+    settings = settings_of_data(subject, data, array, groups)
+    try:
+        return load_images(
+            settings.source,
+            image_size=settings.image_size,
+            channels=settings.channels,
+            array=settings.array,
+            groups=settings.groups,
+            skip_bad=settings.skip_bad,
+        )
+    except DataError as error:
+        if data is None:
+            raise DataError(f"{error}; say with --data where the images of {subject.name} are now") from error
+        raise
+
+
+def _progress(*, quiet: bool) -> Progress:
+    if quiet or not sys.stderr.isatty():
+        return lambda *_: None
+
+    def show(what: str, done: int, total: int) -> None:
+        end = "\n" if done == total else ""
+        click.echo(f"\r\x1b[K{what}: {done:,} of {total:,}{end}", err=True, nl=False)
+
+    return show
+
+
+def _notes_on_figures(
+    subjects: list[Subject], figures: list[ModelFigures], chosen: Chosen, material: Material
+) -> list[str]:
+    from vae_training.evaluation.spaces import spaces
+
+    notes = []
+    count, widest = len(chosen.held_out), max(space.features for space in spaces())
+    if count <= widest:
+        notes.append(
+            f"{count} images are few beside {widest} features: Frechet distances are rough, and large for real "
+            "images too"
+        )
+    for subject, of in zip(subjects, figures, strict=True):
+        if subject.learned_prior:
+            notes.append(
+                f"{subject.name}: samples come from its learned prior; bounds and KL divergence are those beside the "
+                "standard normal"
+            )
+        bounds = of.bounds
+        if bounds.effective_samples < 2 <= bounds.importance_samples:
+            notes.append(
+                f"{of.name}: one sample outweighs the others of the importance-weighted bound, which is loose"
+            )
+    if len(subjects) == 1:
+        notes.append("no other model beside it: --against RUN|BUNDLE names one, such as the classic recipe's")
+    if len(material.held_out) > count:
+        notes.append(f"{count:,} of {len(material.held_out):,} held-out images were compared")
+    return notes
+
+
+def _record(
+    figures: list[ModelFigures],
+    real: RealFigures,
+    material: Material,
+    chosen: Chosen,
+    settings: Settings,
+    notes: list[str],
+    warnings: list[str],
+) -> dict[str, Any]:
+    from vae_training.evaluation.measuring import as_record
+
+    model, *others = [as_record(of) for of in figures]
+    return {
+        "format_version": FORMAT_VERSION,
+        "written_by": f"vae-edge {__version__}",
+        "settings": asdict(settings),
+        "data": {
+            "name": material.name,
+            "training": len(material.training),
+            "held_out": len(material.held_out),
+            "compared": len(chosen.held_out),
+        },
+        "model": model,
+        "real": as_record(real),
+        "against": others[0] if others else None,
+        "notes": notes,
+        "warnings": warnings,
+    }
+
+
+def _tell(
+    figures: list[ModelFigures],
+    real: RealFigures,
+    material: Material,
+    chosen: Chosen,
+    notes: list[str],
+    warnings: list[str],
+) -> None:
+    from vae_training.evaluation.table import explanations, table
+
+    click.echo(
+        f"{printable(material.name)}: {len(material.held_out):,} images held out, {len(material.training):,} trained "
+        f"on; {len(chosen.held_out):,} compared, bounds over {figures[0].bounds.images:,}\n"
+    )
+    click.echo(table(figures, real))
+    click.echo()
+    for line in (*explanations(figures), *(f"note: {note}" for note in notes)):
+        click.echo(printable(line))
+    for warning in warnings:
+        click.echo(f"vae-train: warning: {printable(warning)}", err=True)

@@ -1,0 +1,195 @@
+"""What is measured: a run, through PyTorch, or a bundle, through the runtime, seen in one form."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vae_runtime.card import Card
+from vae_runtime.errors import BundleError, NonFiniteError, printable
+from vae_runtime.images import Images
+from vae_runtime.latent import Latents, noise
+from vae_runtime.model import Model, load
+from vae_training.checkpoint import STATE, Checkpoint, model_from_weights, prior_from_weights
+from vae_training.config import Config, TrainingConfig
+from vae_training.errors import CheckpointError, ConfigError
+from vae_training.likelihood import Likelihood
+from vae_training.run_folder import CONFIG, read_checkpoint
+
+_AT_ONCE = 512  # images
+_LIKELIHOOD = "likelihood."  # names of a checkpoint's tensors begin so
+
+
+class Subject(Protocol):
+    """A trained model, as the measures see it. Deterministic: what is random comes from a seed."""
+
+    name: str
+    kind: str
+    """`run` or `bundle`."""
+    image_shape: tuple[int, int, int]
+    """Channels, height and width."""
+    latent_size: int
+    config: Config | None
+    """The settings of its training, where they are known."""
+    data_fingerprint: str | None
+    """Of the images that it was trained on, where it is known."""
+    likelihood: Likelihood
+    learned_prior: bool
+    """Whether samples come from something else than the standard normal."""
+
+    def encode(self, images: Images) -> tuple[Latents, Latents]:
+        """(N, C, H, W) float32 in [0, 1] to mean and logvar of q(z given x), each (N, D) float32."""
+
+    def decode(self, latents: Latents) -> Images:
+        """(N, D) float32 to the mean of p(x given z), (N, C, H, W) float32 in [0, 1]."""
+
+    def sample_latents(self, n: int, seed: int) -> Latents:
+        """Return the latents of `n` new images, (n, D) float32."""
+
+
+@contextlib.contextmanager
+def open_subject(source: str) -> Iterator[Subject]:
+    """Open a run's folder, one checkpoint, a bundle's folder or a shipped model.
+
+    Raises:
+        CheckpointError: of a run: no whole checkpoint.
+        BundleError: of a bundle, or of what is neither: damaged, or there is none.
+        NonFiniteError: weights that are NaN or infinite.
+    """
+    path = Path(source)
+    if any(os.path.lexists(path / part) for part in (CONFIG, "checkpoints", STATE)):
+        yield RunSubject(read_checkpoint(path), path)
+        return
+    with load(source, provider="cpu") as model:
+        yield BundleSubject(model)
+
+
+class RunSubject:
+    """The newest checkpoint of a run, on the CPU."""
+
+    kind = "run"
+
+    def __init__(self, checkpoint: Checkpoint, path: Path) -> None:
+        source = str(checkpoint.path)
+        self.name = printable(path.absolute().name)
+        self.config: Config | None = checkpoint.config
+        self.data_fingerprint: str | None = checkpoint.data_fingerprint
+        self.image_shape = checkpoint.config.model.image_shape
+        self.latent_size = checkpoint.config.model.latent_size
+        self.likelihood = _likelihood_of_run(checkpoint, source)
+        model = model_from_weights(checkpoint.config.model, checkpoint.weights, source)
+        self._model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload,unused-ignore]  # newer torch types it
+        prior = checkpoint.prior
+        self._prior = None if prior is None else prior_from_weights(checkpoint.config.model, prior, source)
+        self.learned_prior = prior is not None
+        self._source = source
+
+    @torch.inference_mode()
+    def encode(self, images: Images) -> tuple[Latents, Latents]:
+        """As `Subject.encode`."""
+        coded = [self._model.encoder(piece) for piece in torch.split(torch.from_numpy(images), _AT_ONCE)]
+        mean, logvar = (torch.cat(parts).numpy() for parts in zip(*coded, strict=True))
+        return self._finite(mean, "encoder"), self._finite(logvar, "encoder")
+
+    @torch.inference_mode()
+    def decode(self, latents: Latents) -> Images:
+        """As `Subject.decode`."""
+        pieces = torch.split(torch.from_numpy(latents), _AT_ONCE)
+        images = torch.cat([self._model.decoder(piece) for piece in pieces]).contiguous().numpy()
+        return self._finite(images, "decoder")
+
+    def sample_latents(self, n: int, seed: int) -> Latents:
+        """As `Subject.sample_latents`."""
+        drawn = noise(n, self.latent_size, seed)
+        if self._prior is None:
+            return drawn
+        with torch.inference_mode():
+            return self._finite(self._prior(torch.from_numpy(drawn)).numpy(), "prior")
+
+    def _finite(self, array: npt.NDArray[np.float32], role: str) -> npt.NDArray[np.float32]:
+        if not np.isfinite(array).all():
+            raise NonFiniteError(
+                f"{self._source}: the {role} produced NaN or infinity; its weights are broken"
+            )
+        return array
+
+
+class BundleSubject:
+    """An opened bundle; `sample_latents` goes through its prior, where it has one."""
+
+    kind = "bundle"
+
+    def __init__(self, model: Model) -> None:
+        card = model.card
+        self.name = printable(card.name)
+        self.config = _config_of_card(card)
+        self.data_fingerprint: str | None = None
+        self.image_shape = card.image_shape
+        self.latent_size = card.latent_size
+        self.likelihood = _likelihood_of_card(card, self.config)
+        self._model = model
+        drawn, plain = self.sample_latents(1, seed=0), noise(1, self.latent_size, 0)
+        self.learned_prior = not np.array_equal(drawn, plain)
+
+    def encode(self, images: Images) -> tuple[Latents, Latents]:
+        """As `Subject.encode`."""
+        mean, logvar = self._model.encode(images)
+        return mean, logvar
+
+    def decode(self, latents: Latents) -> Images:
+        """As `Subject.decode`."""
+        return self._model.decode(latents)
+
+    def sample_latents(self, n: int, seed: int) -> Latents:
+        """As `Subject.sample_latents`."""
+        return self._model.sample_latents(n, seed)
+
+
+def _likelihood_of_run(checkpoint: Checkpoint, source: str) -> Likelihood:
+    likelihood = Likelihood(checkpoint.config.training).eval()
+    for name, value in likelihood.state_dict().items():
+        kept = checkpoint.training.get(f"{_LIKELIHOOD}{name}")
+        if kept is None or kept.shape != value.shape or not bool(torch.isfinite(kept).all()):
+            raise CheckpointError(f"{source}: holds no fitting {name} of its likelihood; train it anew")
+        value.copy_(kept)
+    return likelihood.requires_grad_(False)
+
+
+def _likelihood_of_card(card: Card, config: Config | None) -> Likelihood:
+    told = card.likelihood
+    if config is not None and config.training.likelihood != told.name:
+        raise BundleError(
+            f"{card.name}: its card names the likelihood {told.name}, the recipe in it {config.training.likelihood}; "
+            "export it anew, or measure the run that it comes from"
+        )
+    scale = "auto" if told.noise_scale is None else str(told.noise_scale)
+    try:
+        settings = replace(TrainingConfig(), likelihood=told.name, noise_scale=scale)
+    except ConfigError as error:
+        raise BundleError(
+            f"{card.name}: its card tells of a likelihood that is not known here ({error})"
+        ) from error
+    if told.name != "bernoulli" and settings.fixed_noise_scale is None:
+        raise BundleError(
+            f"{card.name}: its card names the likelihood {told.name} and no noise scale; export it anew, "
+            "or measure the run that it comes from"
+        )
+    return Likelihood(settings).eval().requires_grad_(False)
+
+
+def _config_of_card(card: Card) -> Config | None:
+    """Return the settings of the training; None where the card holds none, or those of another time."""
+    if not card.recipe:
+        return None
+    try:
+        return Config.from_dict(card.recipe, card.name)
+    except ConfigError:
+        return None
