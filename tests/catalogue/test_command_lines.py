@@ -84,7 +84,6 @@ IMPOSSIBLE = {
     "vae-run sample -n 2 --columns 1000000000 --model BUNDLE -o new.png": (3, "expected at most 2147483647 a side"),
     "vae-run sample -n 2 --rows 200000000 --columns 9000000 --model BUNDLE -o new.png": (3, "1099511627776 in all"),
     "vae-run sample -n 2 --columns 90000000 --model BUNDLE -o new.png": (4, "not enough memory ("),
-    "vae-run sample -n 100000000 --model BUNDLE -o new.npy": (4, "not enough memory"),
     "vae-run interpolate 1 2 --steps 100000000 --model BUNDLE -o new.npy": (4, "not enough memory"),
     f"vae-run interpolate 1 {DIGITS} --model BUNDLE -o new.npy": (3, "a seed of 5000 digits; expected at most 1000"),
     "vae-run interpolate 1 0x10 --model BUNDLE -o new.npy": (3, "expected a seed (a whole number) or a picture file"),
@@ -109,6 +108,13 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(refuses: Refu
     np.save("images.npy", images)
     np.savez("images.npz", images=images, wrong=images)
     refuses(line, None, *IMPOSSIBLE[line])
+
+
+def test_more_images_than_there_is_room_for_leave_nothing(refuses: Refuses) -> None:
+    refuses(
+        "vae-run sample -n 100000000 --model BUNDLE -o new.npy", None, 4,
+        limits={"RLIMIT_AS": 512 << 20, "RLIMIT_FSIZE": 1 << 20},
+    )  # fmt: skip
 
 
 SETTINGS: dict[str, tuple[bytes, str]] = {
