@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vae_runtime.errors import EnvironmentProblem, InputError, OutputExistsError
 from vae_runtime.renaming import exchange, rename_to_new
-from vae_runtime.scratch import scratch_beside, set_aside
+from vae_runtime.scratch import is_there, scratch_beside, set_aside
 
 _DISK_ERRORS = {
     errno.ENOSPC: "the disk is full",
@@ -103,7 +103,7 @@ def atomic_folder(
             yield temporary
             for path in (temporary, *temporary.rglob("*")):
                 _flush(path)
-            if not (overwrite and os.path.lexists(target)):
+            if not (overwrite and is_there(target)):
                 _rename_to_new(temporary, target)
             elif not exchange(temporary, target):
                 set_aside(target, scratch)

@@ -30,6 +30,7 @@ _PREFIX = ".tmp-"
 _NAME = re.compile(r"\.tmp-\d+-([0-9a-f]{8})-[0-9a-f]{8}")
 _LOCK = "lock"
 _REPLACED = "replaced"
+_ATTEMPTS = 1000  # at the lock; where a sandbox forbids locks, nobody gets it, and nobody sweeps
 _ABANDONED = 24 * 3600.0  # seconds without a change; an export, the longest of all writing, takes minutes
 
 
@@ -45,7 +46,10 @@ def scratch_beside(target: Path) -> Iterator[Path]:
     try:
         try:
             path.mkdir()
-            while (held := _take(path)) is None:
+            for _ in range(_ATTEMPTS):
+                held = _take(path)
+                if held is not None:
+                    break
                 # Somebody who sweeps saw it before it was locked: once he is done it is made again.
                 path.mkdir(exist_ok=True)
             _sweep(target.parent, now=path.stat().st_mtime)
@@ -58,7 +62,8 @@ def scratch_beside(target: Path) -> Iterator[Path]:
             _delete(path, target)
         finally:
             if held is not None:
-                os.close(held.descriptor)
+                with contextlib.suppress(OSError):  # nothing was written to it that could be lost
+                    os.close(held.descriptor)
 
 
 def set_aside(target: Path, scratch: Path) -> None:
@@ -95,11 +100,27 @@ def _sweep_one(path: Path, *, own: bool, now: float) -> None:
 
 
 def _delete(scratch: Path, *targets: Path) -> None:
-    for target in targets:
-        aside = scratch / _REPLACED / target.name
-        if os.path.lexists(aside) and not os.path.lexists(target):
-            aside.rename(target)
-    shutil.rmtree(scratch, ignore_errors=True)
+    """Put back what was moved aside, and delete the rest. What cannot be done is left to who sweeps next."""
+    with contextlib.suppress(OSError):
+        for target in targets:
+            aside = scratch / _REPLACED / target.name
+            if is_there(aside) and not is_there(target):
+                aside.rename(target)
+        # Some Pythons raise even so, where a folder cannot be closed.
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether there is anything of a name.
+
+    Raises:
+        OSError: the disk failed, and nobody knows; `os.path.lexists` says no to that.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _moved_aside(scratch: Path) -> list[Path]:

@@ -23,8 +23,17 @@ from typing import Any
 
 _TOLD = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "os.scandir",
          "os.listdir")  # fmt: skip
-_ASKING = {"os.stat", "os.lstat", "os.fstat", "os.scandir", "os.listdir"}
-_LOOKING = {*_ASKING, "open to read", "read", "flock", "os.close"}
+_LOOKING = {
+    "os.stat",
+    "os.lstat",
+    "os.fstat",
+    "os.scandir",
+    "os.listdir",
+    "open to read",
+    "read",
+    "flock",
+    "os.close",
+}
 _DELETING = {"os.remove", "os.rmdir"}
 
 FILE_DESCRIPTORS = Path("/proc/self/fd")  # its links tell where an open file lies
@@ -52,15 +61,12 @@ HARMLESS = frozenset(_LOOKING | _DELETING)
 # Calls without which an output is not whole, or not safe: somebody must hear when they fail.
 SAVING = {"write", "close", "os.fsync", "os.rename"}
 
-# Questions about names are answered, and descriptors given up: what is asked takes no answer for a no.
-_ANSWERED = frozenset({*_ASKING, "os.close"})
-
 FAULTS = (
     Fault("no space, once", errno.ENOSPC, spared=HARMLESS),
     Fault("no space from then on", errno.ENOSPC, lasting=True, spared=HARMLESS),
-    Fault("a failing disk, once", errno.EIO, spared=_ANSWERED),
-    Fault("a failing disk from then on", errno.EIO, lasting=True, spared=_ANSWERED),
-    Fault("no permission, once", errno.EACCES, spared=_ANSWERED),
+    Fault("a failing disk, once", errno.EIO),
+    Fault("a failing disk from then on", errno.EIO, lasting=True),
+    Fault("no permission, once", errno.EACCES),
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import resource
 import signal
@@ -131,6 +133,26 @@ def fail_each_call(
     assert not file_system.failed, "there are more calls than were tried"
     assert digest(folder / writer.target) == new
     return refused
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_where_locks_are_forbidden_it_is_written_all_the_same(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    def forbid(*_: object) -> None:
+        nonlocal asked
+        asked += 1
+        assert asked < 100_000, "it is tried for ever"
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(fcntl, "flock", forbid)
+    writer = WRITERS[name]
+    old, new = whole(tmp_path, writer)
+    for version, expected in ((0, old), (1, new)):
+        writer.write(tmp_path, version)
+        assert digest(tmp_path / writer.target) == expected
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="this system has no limit on the size of files")

@@ -12,6 +12,7 @@ then. Nothing is ever unpickled, and nothing believed that the sums do not cover
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -113,8 +114,9 @@ def save_checkpoint(
         (beside / STATE).write_text(json.dumps(state, indent=2, allow_nan=False), encoding="utf-8")
     # One more is kept, in case this one turns out to be damaged. Those ahead of it are left alone: they were
     # passed over as damaged, and whether they are is nothing to decide here.
-    for old in [path for path in list_checkpoints(folder) if _step(path) < position.total_steps][:-1]:
-        remove_folder(old)
+    with contextlib.suppress(OSError):  # it is written, and the next one looks again
+        for old in [path for path in list_checkpoints(folder) if _step(path) < position.total_steps][:-1]:
+            remove_folder(old)
     return target
 
 
