@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from vae_training.evaluation.measuring import PIXELS, ModelFigures, RealFigures
+from vae_training.evaluation.nearest import Novelty
 from vae_training.evaluation.resemblance import NEIGHBOURS, Resemblance
 
 _NOTHING = "-"
@@ -15,6 +16,9 @@ _EXPLAINED = {
     "gradients": "edges by place and direction",
     "random": "random filters",
 }
+
+
+_UNITS = {PIXELS: "RMS of pixels"}
 
 
 @dataclass(frozen=True)
@@ -44,15 +48,56 @@ def _rows(models: Sequence[ModelFigures], real: RealFigures) -> Iterator[Row]:
         told = [cell(model) for model in models]
         return Row(f"  {what}", (told[0], best, *told[1:]))
 
+    def set_of(space: str, best: Resemblance) -> Iterator[Row]:
+        yield Row(f"samples beside held-out images, {space} ({_EXPLAINED[space]})")
+        yield row(
+            "Frechet distance",
+            lambda m: _beside(m.samples.resemblance[space].frechet, best.frechet),
+            f"{best.frechet:.3g}",
+        )
+        yield row(
+            "precision", lambda m: f"{m.samples.resemblance[space].precision:.3f}", f"{best.precision:.3f}"
+        )
+        yield row("recall", lambda m: f"{m.samples.resemblance[space].recall:.3f}", f"{best.recall:.3f}")
+        yield row("density", lambda m: f"{m.samples.resemblance[space].density:.3f}", f"{best.density:.3f}")
+        yield row(
+            "coverage", lambda m: f"{m.samples.resemblance[space].coverage:.3f}", f"{best.coverage:.3f}"
+        )
+
+    def reconstructed(space: str, best: Resemblance) -> Row:
+        return row(
+            f"Frechet distance, {space}",
+            lambda m: _beside(m.reconstructions_as_a_set[space].frechet, best.frechet),
+            f"{best.frechet:.3g}",
+        )
+
+    def near(space: str, own: Novelty) -> Iterator[Row]:
+        yield Row(f"nearest training image, {_UNITS.get(space, space)}")
+        yield row("median distance", lambda m: f"{m.samples.novelty[space].median:.3g}", f"{own.median:.3g}")
+        yield row(
+            "smallest distance", lambda m: f"{m.samples.novelty[space].smallest:.3g}", f"{own.smallest:.3g}"
+        )
+        yield row(
+            "equal to a training image", lambda m: str(m.samples.novelty[space].copies), str(own.copies)
+        )
+
+    def between(space: str) -> Iterator[Row]:
+        unit = _UNITS.get(space, space)
+        yield row(
+            f"largest step over mean step, {unit}", lambda m: f"{m.interpolations[space].largest_step:.2f}"
+        )
+        yield row(
+            f"length over distance of the ends, {unit}", lambda m: f"{m.interpolations[space].detour:.2f}"
+        )
+
     yield Row("likelihood of held-out images, nats per image")
+    yield row("likelihood", lambda m: m.likelihood)
     yield row("ELBO", lambda m: f"{m.bounds.elbo:.2f} ±{m.bounds.elbo_error:.2f}")
-    samples = models[0].bounds.importance_samples
     yield row(
-        f"importance-weighted, {samples:,} samples",
+        f"importance-weighted, {models[0].bounds.importance_samples:,} samples",
         lambda m: f"{m.bounds.importance_weighted:.2f} ±{m.bounds.importance_weighted_error:.2f}",
     )
     yield row("bits per dimension", lambda m: _optional(m.bounds.bits_per_dimension, ".3f"))
-    yield row("likelihood", lambda m: m.likelihood)
     yield row("standard deviation of a pixel", lambda m: _optional(m.noise_scale, ".4f"))
     yield Row("latents")
     yield row("KL divergence, nats", lambda m: f"{m.latents.kl:.2f}")
@@ -61,52 +106,14 @@ def _rows(models: Sequence[ModelFigures], real: RealFigures) -> Iterator[Row]:
     yield row("PSNR, dB", lambda m: f"{m.reconstructions.psnr:.2f}")
     yield row("SSIM", lambda m: f"{m.reconstructions.ssim:.3f}")
     for space, best in real.resemblance.items():
-        yield row(
-            f"Frechet distance, {space}",
-            lambda m, s=space, b=best: _beside(m.reconstructions_as_a_set[s].frechet, b.frechet),  # type: ignore[misc]
-            f"{best.frechet:.3g}",
-        )
+        yield reconstructed(space, best)
     for space, best in real.resemblance.items():
-        yield Row(f"samples beside held-out images, {space} ({_EXPLAINED[space]})")
-        yield row(
-            "Frechet distance",
-            lambda m, s=space, b=best: _beside(m.samples.resemblance[s].frechet, b.frechet),  # type: ignore[misc]
-            f"{best.frechet:.3g}",
-        )
-        for name in ("precision", "recall", "density", "coverage"):
-            yield row(
-                name,
-                lambda m, s=space, n=name: _share(m.samples.resemblance[s], n),  # type: ignore[misc]
-                _share(best, name),
-            )
+        yield from set_of(space, best)
     for space, own in real.novelty.items():
-        yield Row(f"nearest training image, {space}")
-        yield row(
-            "median distance",
-            lambda m, s=space: f"{m.samples.novelty[s].median:.3g}",  # type: ignore[misc]
-            f"{own.median:.3g}",
-        )
-        yield row(
-            "smallest distance",
-            lambda m, s=space: f"{m.samples.novelty[s].smallest:.3g}",  # type: ignore[misc]
-            f"{own.smallest:.3g}",
-        )
-        yield row(
-            "equal to a training image",
-            lambda m, s=space: str(m.samples.novelty[s].copies),  # type: ignore[misc]
-            str(own.copies),
-        )
+        yield from near(space, own)
     yield Row("interpolations between held-out images")
     for space in models[0].interpolations:
-        unit = "RMS of pixels" if space == PIXELS else space
-        yield row(
-            f"largest step over mean step, {unit}",
-            lambda m, s=space: f"{m.interpolations[s].largest_step:.2f}",  # type: ignore[misc]
-        )
-        yield row(
-            f"length over distance of the ends, {unit}",
-            lambda m, s=space: f"{m.interpolations[s].detour:.2f}",  # type: ignore[misc]
-        )
+        yield from between(space)
 
 
 def explanations(models: Sequence[ModelFigures]) -> Iterator[str]:
@@ -127,7 +134,3 @@ def _optional(value: float | None, form: str) -> str:
 def _beside(value: float, best: float) -> str:
     ratio = f" ({value / best:.1f}x)" if best > 0 else ""
     return f"{value:.3g}{ratio}"
-
-
-def _share(of: Resemblance, name: str) -> str:
-    return f"{getattr(of, name):.3f}"

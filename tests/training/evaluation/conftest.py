@@ -1,0 +1,111 @@
+"""What the tests of evaluation share: a small run with a density, the bundle of it, and images of bars."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vae_export.graphs import add_cards, build_graphs
+from vae_runtime.card import Card, Likelihood
+from vae_training import loop
+from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
+from vae_training.data import ImageSet
+from vae_training.evaluation.subjects import RunSubject
+from vae_training.run_folder import RunFolder, read_checkpoint
+
+SMALL_RUN = Config(
+    data=DataConfig(validation=0.25),
+    model=ModelConfig(8, 8, 1, (3, 4), latent_size=3),
+    training=TrainingConfig(
+        epochs=30, batch_size=16, learning_rate=1e-2, likelihood="gaussian", beta=1.0, seed=5, device="cpu",
+        compile="off",
+    ),
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the pictures of a run: nothing looks at them here."""
+    for name in ("plot_losses", "write_sample_sheet", "write_reconstruction_sheet"):
+        monkeypatch.setattr(loop, name, lambda *_: None)
+
+
+@pytest.fixture(scope="session")
+def run_data(bars: Callable[..., ImageSet]) -> ImageSet:
+    """The images that the small run is trained on: 96 bars."""
+    return bars(96)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, run_data: ImageSet) -> Path:
+    """The folder of a small run, beside the file `bars.npy` that it was trained on."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    np.save(folder / "bars.npy", run_data.images)
+    record = SMALL_RUN.to_dict()
+    record["data"]["source"] = str(folder / "bars.npy")
+    config = Config.from_dict(record)
+    path = RunFolder(folder / "run")
+    path.write_config(config)
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("plot_losses", "write_sample_sheet", "write_reconstruction_sheet"):
+            patched.setattr(loop, name, lambda *_: None)
+        loop.Trainer(config, run_data, path).run()
+    return path.path
+
+
+@pytest.fixture(scope="session")
+def run_subject(run: Path) -> RunSubject:
+    """The small run, opened."""
+    return RunSubject(read_checkpoint(run), run)
+
+
+@pytest.fixture(scope="session")
+def write_bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return the function that writes the run's graphs as a bundle whose card says what it is given."""
+    checkpoint = read_checkpoint(run)
+    subject = RunSubject(checkpoint, run)
+    graphs = build_graphs(subject._model, 17)
+    likelihood = Likelihood("gaussian", subject.likelihood.noise_scale)
+
+    def write(**changes: Any) -> Path:
+        card = Card(
+            **{
+                "name": "bars",
+                "role": "",
+                "image_shape": (1, 8, 8),
+                "latent_size": 3,
+                "likelihood": likelihood,
+                "precision": "fp32",
+                "opset": 17,
+                "bundle_id": "",
+                "recipe": checkpoint.config.to_dict(),
+                **changes,
+            }
+        )
+        folder = tmp_path_factory.mktemp("bundle")
+        lines = []
+        for role, data in sorted(add_cards(graphs, card).items()):
+            (folder / f"{role}.onnx").write_bytes(data)
+            lines.append(f"{hashlib.sha256(data).hexdigest()}  {role}.onnx\n")
+        (folder / "SHA256SUMS").write_text("".join(lines))
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def bundle(write_bundle: Callable[..., Path]) -> Path:
+    """The small run as a bundle."""
+    return write_bundle()
+
+
+@pytest.fixture
+def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

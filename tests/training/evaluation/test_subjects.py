@@ -1,0 +1,115 @@
+"""A run and the bundle of it are the same model, and what is neither is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from vae_runtime.card import Likelihood
+from vae_runtime.errors import BundleError, NonFiniteError
+from vae_runtime.latent import noise
+from vae_training.data import ImageSet
+from vae_training.errors import CheckpointError
+from vae_training.evaluation.subjects import RunSubject, open_subject
+from vae_training.flow import Flow
+from vae_training.run_folder import RunFolder, read_checkpoint
+
+
+def test_a_run_and_its_bundle_see_draw_and_sample_the_same(
+    run: Path, bundle: Path, run_data: ImageSet
+) -> None:
+    images = (run_data.images[:600].transpose(0, 3, 1, 2) / 255).astype(np.float32)
+    with open_subject(str(run)) as ours, open_subject(str(bundle)) as theirs:
+        assert (ours.kind, theirs.kind) == ("run", "bundle")
+        assert ours.image_shape == theirs.image_shape
+        for a, b in zip(ours.encode(images), theirs.encode(images), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+        latents = ours.sample_latents(700, seed=3)
+        assert np.array_equal(latents, theirs.sample_latents(700, seed=3))
+        np.testing.assert_allclose(ours.decode(latents), theirs.decode(latents), atol=1e-5)
+        assert ours.likelihood.noise_scale == pytest.approx(theirs.likelihood.noise_scale, rel=1e-6)
+        assert theirs.config.training == ours.config.training
+        assert (ours.learned_prior, theirs.learned_prior) == (False, False)
+
+
+def test_the_noise_scale_of_a_run_is_the_one_that_it_trained(run: Path) -> None:
+    last = RunFolder(run).read_metrics()[-1]
+    with open_subject(str(run)) as subject:
+        assert subject.likelihood.noise_scale == pytest.approx(last["noise_scale"], rel=1e-5)
+        assert subject.likelihood.training is False
+
+
+def test_one_checkpoint_of_a_run_can_be_opened_by_itself(run: Path) -> None:
+    oldest = min((run / "checkpoints").iterdir())
+    with open_subject(str(run)) as newest, open_subject(str(oldest)) as subject:
+        assert subject.name == oldest.name
+        assert not np.array_equal(subject.decode(noise(1, 3, 0)), newest.decode(noise(1, 3, 0)))
+
+
+def test_a_bundle_whose_card_knows_no_noise_scale_is_refused(write_bundle: Callable[..., Path]) -> None:
+    with (
+        pytest.raises(BundleError, match="no noise scale"),
+        open_subject(str(write_bundle(likelihood=Likelihood("gaussian")))),
+    ):
+        pass
+
+
+def test_a_bundle_whose_card_contradicts_its_recipe_is_refused(write_bundle: Callable[..., Path]) -> None:
+    with (
+        pytest.raises(BundleError, match="names the likelihood bernoulli, the recipe in it gaussian"),
+        open_subject(str(write_bundle(likelihood=Likelihood("bernoulli")))),
+    ):
+        pass
+
+
+def test_a_bundle_with_a_likelihood_of_another_time_is_refused(write_bundle: Callable[..., Path]) -> None:
+    with (
+        pytest.raises(BundleError, match="a likelihood that is not known here"),
+        open_subject(str(write_bundle(likelihood=Likelihood("laplace", 0.1), recipe={}))),
+    ):
+        pass
+
+
+def test_a_recipe_that_is_not_understood_is_as_none(write_bundle: Callable[..., Path]) -> None:
+    with open_subject(str(write_bundle(recipe={"training": {"unheard_of": 1}}))) as subject:
+        assert subject.config is None
+
+
+def test_what_is_neither_a_run_nor_a_bundle_is_refused(tmp_path: Path) -> None:
+    for source in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(BundleError), open_subject(str(source)):
+            pass
+
+
+@pytest.mark.parametrize("kept", [None, torch.tensor(float("nan")), torch.zeros(2)])
+def test_a_run_without_a_fitting_spread_of_its_pixels_is_refused(run: Path, kept: Tensor | None) -> None:
+    checkpoint = read_checkpoint(run)
+    training = {} if kept is None else {"likelihood.log_scale": kept}
+    with pytest.raises(CheckpointError, match="holds no fitting log_scale of its likelihood"):
+        RunSubject(replace(checkpoint, training=training), run)
+
+
+def test_what_is_not_a_number_is_never_measured(run: Path) -> None:
+    checkpoint = read_checkpoint(run)
+    huge = {name: tensor * 1e30 for name, tensor in checkpoint.weights.items()}
+    subject = RunSubject(replace(checkpoint, weights=huge), run)
+    with pytest.raises(NonFiniteError, match="the decoder produced NaN or infinity"):
+        subject.decode(noise(4, 3, 0))
+    with pytest.raises(NonFiniteError, match="the encoder produced NaN or infinity"):
+        subject.encode(np.full((1, 1, 8, 8), 0.5, np.float32))
+
+
+def test_samples_of_a_run_go_through_the_prior_that_was_fitted(run: Path) -> None:
+    flow = Flow(3)
+    flow.begin_with(torch.tensor([5.0, 0.0, -5.0]), torch.diag(torch.tensor([4.0, 1.0, 0.25])))
+    subject = RunSubject(replace(read_checkpoint(run), prior=flow.state_dict()), run)
+    assert subject.learned_prior
+    latents = subject.sample_latents(4000, seed=0)
+    np.testing.assert_allclose(latents.mean(0), [5.0, 0.0, -5.0], atol=0.15)
+    np.testing.assert_allclose(latents.std(0), [2.0, 1.0, 0.5], rtol=0.05)
