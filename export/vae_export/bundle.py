@@ -5,18 +5,26 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
-from vae_export.graphs import add_cards, build_graphs
+from vae_export.calibration import calibration_inputs
+from vae_export.coders import Coders
+from vae_export.errors import SettingError
+from vae_export.fidelity import measure_fidelity
+from vae_export.graphs import add_cards, build_graphs, tidy
+from vae_export.half_precision import in_half_precision
 from vae_export.model_card import write_model_card
 from vae_export.opsets import require_supported
-from vae_export.parity import Difference, Tolerances, compare, require_parity
+from vae_export.parity import TOLERANCES, Difference, Tolerances, compare, require_parity
 from vae_export.quality import measure_quality
+from vae_export.quantization import quantize
 from vae_export.readback import check_graph, operators, require_scan
+from vae_export.rewriting import rewrite
 from vae_export.sources import Source
 from vae_runtime.atomic import atomic_folder
 from vae_runtime.bundle import SUMS, Bundle
@@ -40,7 +48,12 @@ class Settings:
     license: str = ""
     data: str = ""
     """Where the training images come from, for the card."""
-    tolerances: Tolerances = field(default_factory=Tolerances)
+    precision: str = "fp32"
+    """`fp32`, `fp16` or `int8`."""
+    optimize: bool = True
+    """Write the layers in the form that is the fastest in this precision, rather than as PyTorch has them."""
+    tolerances: Tolerances | None = None
+    """Those of the precision where None."""
     provider: str = "cpu"
     """On which parity is checked."""
 
@@ -80,20 +93,22 @@ def export_bundle(
 
     Raises:
         OpsetError: the opset cannot be written here.
+        PrecisionError: the model cannot be written in this precision.
         ParityError: the graphs and PyTorch disagree; nothing is written.
         OutputExistsError: the folder is there already.
         GraphError: the written file is not what was promised.
     """
     require_supported(settings.opset)
+    if settings.precision not in TOLERANCES:
+        raise SettingError(f"precision {settings.precision!r}; expected one of {', '.join(TOLERANCES)}")
     say = progress or (lambda _: None)
     with atomic_folder(output, overwrite=overwrite, ours=_is_bundle) as beside:
-        say(f"tracing encoder and decoder to opset {settings.opset}")
-        graphs = build_graphs(source.model, settings.opset)
+        graphs = _graphs(source, _pictures(images), settings, say)
         draft = _card(source, settings)
         for role, data in add_cards(graphs, draft).items():
             require_scan(data, role)  # before the runtime opens it, so that the error is of the export
         say("measuring quality on held-out images")
-        card = replace(draft, quality=_quality(source, images, add_cards(graphs, draft)))
+        card = _measured(draft, source, images, add_cards(graphs, draft))
         files = add_cards(graphs, card)
         for role, data in files.items():
             (beside / f"{role}.onnx").write_bytes(data)
@@ -103,7 +118,8 @@ def export_bundle(
             check_graph((beside / f"{role}.onnx").read_bytes(), role, settings.opset)
         say(f"comparing with PyTorch on {settings.provider}")
         with load(beside, provider=settings.provider) as model:
-            differences = compare(source.model, model, _pictures(images), settings.tolerances)
+            tolerances = settings.tolerances or TOLERANCES[settings.precision]
+            differences = compare(source.model, model, _pictures(images), tolerances)
             require_parity(differences)
             card = model.card
             _write_preview(beside / "preview.png", model)
@@ -114,6 +130,26 @@ def export_bundle(
         (beside / "recipe.toml").write_text(_recipe(source, settings), encoding="utf-8")
         sha256 = _write_sums(beside)
     return Report(output, card, differences, sizes, names, sha256)
+
+
+def _graphs(
+    source: Source, pictures: npt.NDArray[np.uint8], settings: Settings, say: Callable[[str], None]
+) -> dict[str, onnx.ModelProto]:
+    """Return encoder and decoder as ONNX models in the precision and form that is wanted, without cards."""
+    model, precision = source.model, settings.precision
+    form: Coders = rewrite(model, precision) if settings.optimize else model
+    inputs = calibration_inputs(model, pictures) if precision != "fp32" else {}
+    if precision == "fp16":
+        form = in_half_precision(form, inputs)
+    say(f"tracing encoder and decoder to opset {settings.opset}")
+    graphs = build_graphs(form, settings.opset)
+    if precision != "int8":
+        return graphs
+    say("finding the ranges of activations, and rounding to 8 bits")
+    return {
+        role: tidy(quantize(graph, role, inputs[role]), role, settings.opset)
+        for role, graph in graphs.items()
+    }
 
 
 def _is_bundle(folder: Path) -> bool:
@@ -128,7 +164,7 @@ def _card(source: Source, settings: Settings) -> Card:
         image_shape=config.image_shape,
         latent_size=config.latent_size,
         likelihood=Likelihood("bernoulli"),
-        precision="fp32",
+        precision=settings.precision,
         opset=settings.opset,
         bundle_id="",  # a hash of what is to be written
         license=settings.license,
@@ -137,9 +173,13 @@ def _card(source: Source, settings: Settings) -> Card:
     )
 
 
-def _quality(source: Source, images: ImageSet, files: dict[str, bytes]) -> dict[str, float]:
+def _measured(card: Card, source: Source, images: ImageSet, files: dict[str, bytes]) -> Card:
+    """Return the card with the figures that the graphs reach."""
     with Model(Bundle("the new bundle", files), provider="cpu") as model:
-        return measure_quality(source, model, _held_out(source, images))
+        quality = measure_quality(source, model, _held_out(source, images))
+        exact = card.precision == "fp32"
+        fidelity = {} if exact else measure_fidelity(source.model, model, _pictures(images))
+    return replace(card, quality=quality, fidelity=fidelity)
 
 
 def _held_out(source: Source, images: ImageSet) -> npt.NDArray[np.uint8]:
@@ -162,8 +202,16 @@ def _write_preview(path: Path, model: Model) -> None:
 
 
 def _recipe(source: Source, settings: Settings) -> str:
+    if source.bundle:
+        training = (
+            f"\n# That was trained with:\n{_published(source.config).to_toml()}" if source.config else ""
+        )
+        return (
+            f"# Made from the weights of the bundle {' '.join(source.bundle.split())}, with:\n"
+            f"#   vae-export BUNDLE {' '.join(_options(settings))} -o bundle\n{training}"
+        )
     if source.config is None:
-        return f"# Exported from weights alone with: vae-export WEIGHTS --opset {settings.opset}\n"
+        return f"# Exported from weights alone with: vae-export WEIGHTS {' '.join(_options(settings))}\n"
     return (
         "# To make this bundle again:\n"
         "#   vae-train --config recipe.toml -o run\n"
@@ -174,9 +222,10 @@ def _recipe(source: Source, settings: Settings) -> str:
 
 def _options(settings: Settings) -> list[str]:
     """Return the settings that end up on the card as options of `vae-export`."""
-    chosen = {"--opset": str(settings.opset), "--name": settings.name}
+    chosen = {"--opset": str(settings.opset), "--precision": settings.precision, "--name": settings.name}
     chosen |= {"--license": settings.license, "--data-note": settings.data}
-    return [f"{option} {_one_word(value)}" for option, value in chosen.items() if value]
+    options = [f"{option} {_one_word(value)}" for option, value in chosen.items() if value]
+    return options if settings.optimize else ["--no-optimize", *options]
 
 
 def _one_word(name: str) -> str:

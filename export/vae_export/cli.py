@@ -34,6 +34,19 @@ def main() -> None:
 @click.option(
     "--opset", type=int, default=17, show_default=True, help="Version of the standard operator set."
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="Of weights and arithmetic; inputs and outputs stay float32.",
+)
+@click.option(
+    "--optimize/--no-optimize",
+    default=True,
+    show_default=True,
+    help="Write layers in the form that is the fastest in this precision, or as PyTorch has them.",
+)
 @click.option("--name", help="The model's name on its card. [default: the output folder's name]")
 @click.option(
     "--license", "license_name", default="", help="The model's licence, for its card: an SPDX name."
@@ -45,23 +58,24 @@ def main() -> None:
     "--data",
     metavar="SOURCE",
     help="Images to prove parity on, as vae-train takes them. "
-    "[default: the training images; the embedded faces for weights alone]",
+    "[default: the training images; the embedded faces for weights alone and bundles]",
 )
 @click.option("--image-size", type=Size(), help="For weights alone of images that are not square: HxW.")
 @click.option("--fc-relu", is_flag=True, help="For weights alone: their code has a ReLU behind decoder.fc.")
 @click.option(
     "--image-tolerance",
     type=click.FloatRange(0, min_open=True),
-    default=1e-5,
-    show_default=True,
-    help="Largest difference of a pixel in [0, 1].",
+    help="Largest difference of a pixel in [0, 1], in fp32 and fp16. [default: 1e-5 in fp32, 0.01 in fp16]",
 )
 @click.option(
     "--latent-tolerance",
     type=click.FloatRange(0, min_open=True),
-    default=1e-4,
-    show_default=True,
-    help="Largest difference of a mean or log-variance.",
+    help="Largest difference of a mean or log-variance. [default: 1e-4 in fp32, 0.02 in fp16, 0.25 in int8]",
+)
+@click.option(
+    "--least-psnr",
+    type=click.FloatRange(0, 100),
+    help="Least PSNR of pictures in dB, in int8. [default: 38]",
 )
 @click.option("--provider", default="cpu", show_default=True, help="Where parity is checked: cpu, cuda, ...")
 @click.option("--overwrite", is_flag=True, help="Replace the output folder.")
@@ -76,28 +90,33 @@ def vae_export(
     data_note: str | None,
     data: str | None,
     image_size: tuple[int, int] | None,
-    image_tolerance: float,
-    latent_tolerance: float,
+    precision: str,
+    image_tolerance: float | None,
+    latent_tolerance: float | None,
+    least_psnr: float | None,
     provider: str,
     *,
+    optimize: bool,
     fc_relu: bool,
     overwrite: bool,
     quiet: bool,
 ) -> None:
     """Write encoder and decoder of a trained model as ONNX graphs, and prove that they match PyTorch.
 
-    SOURCE is a run folder of vae-train, one checkpoint of it, or the weights alone of the classic
-    architecture (.pth, .pt or .safetensors).
+    SOURCE is a run folder of vae-train, one checkpoint of it, a bundle of fp32 or the name of a shipped
+    one, or the weights alone of the classic architecture (.pth, .pt or .safetensors).
 
     \b
     vae-export runs/faces-1 -o faces                 the newest checkpoint of a run
+    vae-export runs/faces-1 --precision int8         in integers of 8 bits
+    vae-export faces24 --precision fp16 -o small     another form of a bundle
     vae-export weights.pth --opset 17 -o faces       somebody else's weights
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
     from rich.console import Console
 
     from vae_export.bundle import Settings, export_bundle
     from vae_export.opsets import require_supported
-    from vae_export.parity import Tolerances
+    from vae_export.parity import choose_tolerances
     from vae_export.sources import load_source
     from vae_runtime.atomic import refuse_existing
     from vae_training.device import respect_quota
@@ -105,7 +124,8 @@ def vae_export(
     console = Console(stderr=True, quiet=quiet, highlight=False)
     respect_quota()
     require_supported(opset)
-    target = output or _beside(source)
+    tolerances = choose_tolerances(precision, image_tolerance, latent_tolerance, least_psnr)
+    target = output or _beside(source, precision)
     refuse_existing(target, overwrite=overwrite)
     with console.status("reading the model") as status:
         model = load_source(source, image_size=image_size, fc_relu=fc_relu)
@@ -113,10 +133,12 @@ def vae_export(
         images = _images(model, data)
         settings = Settings(
             opset=opset,
-            name=name or (target.name if output else model.name),
-            license=license_name,
-            data=data_note if data_note is not None else (images.source if model.config and not data else ""),
-            tolerances=Tolerances(image_tolerance, latent_tolerance),
+            name=name or (target.name if output or model.bundle else model.name),
+            license=license_name or model.license,
+            data=_told(model, images, data) if data_note is None else data_note,
+            precision=precision,
+            optimize=optimize,
+            tolerances=tolerances,
             provider=provider,
         )
         report = export_bundle(
@@ -128,7 +150,7 @@ def vae_export(
             progress=lambda step: _say(console, status, step),
         )
     console.print(_table(report, images.name))
-    if model.config is None and not fc_relu:
+    if model.config is None and not model.bundle and not fc_relu:
         console.print(
             "Weights alone do not say whether a ReLU stands behind decoder.fc: taken as none (--fc-relu)."
         )
@@ -136,7 +158,11 @@ def vae_export(
         _point_out(report)
 
 
-def _beside(source: Path) -> Path:
+def _beside(source: Path, precision: str) -> Path:
+    from vae_export.sources import is_bundle
+
+    if is_bundle(source):
+        return source.with_name(f"{source.name}-{precision}")
     if source.is_file():
         return source.with_name(f"{source.stem}-bundle")
     # A checkpoint is one of several that training deletes as it goes on: the bundle belongs to the run.
@@ -162,7 +188,7 @@ def _images(model: Source, data: str | None) -> ImageSet:
     shape = model.model.config
     own = (
         model.config.data
-        if model.config and data is None
+        if model.config and not model.bundle and data is None
         else DataConfig(source="faces" if data is None else data)
     )
     settings = asdict(own)
@@ -173,19 +199,24 @@ def _images(model: Source, data: str | None) -> ImageSet:
     )
 
 
+def _told(model: Source, images: ImageSet, data: str | None) -> str:
+    """Return what the card says of the training images: as the data set or the bundle says, if it is theirs."""
+    if model.bundle:
+        return model.data
+    return images.source if model.config and not data else ""
+
+
 def _table(report: Report, images: str) -> Table:
     from rich.table import Table
 
-    table = Table(
-        title=f"PyTorch and ONNX, largest absolute difference (images: {images})", title_justify="left"
-    )
-    for heading in ("output", "on", "maximum", "mean", "limit", ""):
-        table.add_column(heading, justify="left" if heading in ("output", "on", "") else "right")
+    from vae_export.model_card import DIFFERENCE_HEADINGS, difference_cells
+
+    table = Table(title=f"PyTorch and ONNX, absolute differences (images: {images})", title_justify="left")
+    headings = DIFFERENCE_HEADINGS
+    for number, heading in enumerate((*headings, "")):
+        table.add_column(heading, justify="right" if 1 < number < len(headings) else "left")
     for row in report.differences:
-        verdict = "ok" if row.passed else "FAILED"
-        table.add_row(
-            row.output, row.inputs, f"{row.maximum:.1e}", f"{row.mean:.1e}", f"{row.limit:g}", verdict
-        )
+        table.add_row(*difference_cells(row), "ok" if row.passed else "FAILED")
     return table
 
 
@@ -193,6 +224,12 @@ def _point_out(report: Report) -> None:
     card, path = report.card, shlex.quote(str(report.path))
     sizes = ", ".join(f"{role} {size / 1000:,.0f} kB" for role, size in report.sizes.items())
     click.echo(f"bundle   {report.path}  ({sizes}; opset {card.opset}, {card.precision})")
+    if card.fidelity:
+        figures = card.fidelity
+        click.echo(
+            f"against float32: pictures {figures['psnr_db']:.1f} dB ({figures['lowest_psnr_db']:.1f} the worst), "
+            f"means off by {figures['mean_average']:.2g} on average, {figures['mean_largest']:.2g} at most"
+        )
     click.echo(f"sample   vae-run sample -n 100 --model {path} -o samples.png")
     click.echo(f"between  vae-run interpolate 1 2 --steps 20 --model {path} -o between.png")
     click.echo(f"check    vae-run check --model {path} --expect-sha256 {report.sha256}")

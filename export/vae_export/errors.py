@@ -9,10 +9,14 @@ class ExportError(VaeError):
     """The base of every error of vae_export."""
 
 
-class OpsetError(ExportError, InputError):
-    """An opset that cannot be written."""
+class SettingError(ExportError, InputError):
+    """A setting that there is not, or that does not go with another one."""
 
     exit_code = 2
+
+
+class OpsetError(SettingError):
+    """An opset that cannot be written."""
 
 
 class SourceError(ExportError, InputError):
@@ -27,5 +31,11 @@ class GraphError(ExportError):
 
 class ParityError(ExportError):
     """The written graphs and PyTorch disagree."""
+
+    exit_code = 5
+
+
+class PrecisionError(ExportError):
+    """The model cannot be written in the precision that was asked for."""
 
     exit_code = 5

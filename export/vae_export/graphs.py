@@ -14,12 +14,12 @@ import onnx.version_converter
 import torch
 from torch import Tensor, nn
 
+from vae_export.coders import Coders
 from vae_export.errors import GraphError
 from vae_export.opsets import ir_version_for
 from vae_runtime.card import METADATA_KEY, Card
 from vae_runtime.session import SIGNATURES
 from vae_training.config import ModelConfig
-from vae_training.model import VAE
 
 _PRODUCER = "vae-edge"
 
@@ -31,7 +31,7 @@ _EXPORTER_OPSET = 18
 _TRACED_BATCH = 2
 
 
-def build_graphs(model: VAE, opset: int) -> dict[str, onnx.ModelProto]:
+def build_graphs(model: Coders, opset: int) -> dict[str, onnx.ModelProto]:
     """Return encoder and decoder as ONNX models of an opset, without cards."""
     inputs = example_inputs(model.config)
     return {
@@ -91,11 +91,11 @@ def _build(role: str, module: nn.Module, example: Tensor, opset: int) -> onnx.Mo
             proto = onnx.version_converter.convert_version(proto, opset)
         except Exception as error:
             raise GraphError(f"the {role} cannot be converted to opset {opset}: {error}") from error
-    return _strip(proto, role, opset)
+    return tidy(proto, role, opset)
 
 
-def _strip(proto: onnx.ModelProto, role: str, opset: int) -> onnx.ModelProto:
-    """Take out what is not needed to run: stack traces with the builder's paths among it."""
+def tidy(proto: onnx.ModelProto, role: str, opset: int) -> onnx.ModelProto:
+    """Take out what is not needed to run, stack traces with the builder's paths among it; return the same graph."""
     proto.producer_name, proto.producer_version = _PRODUCER, ""
     proto.domain, proto.doc_string, proto.model_version = "", "", 0
     proto.ir_version = ir_version_for(opset)

@@ -48,6 +48,7 @@ pictures = model.sample(100, seed=7, dtype="uint8")  # (100, {height}, {width}{"
 `image` (batch, {channels}, {height}, {width}) float32 in [0, 1] | {sizes["decoder"]:,} |
 
 Opset {card.opset}, {card.precision}; operators: {", ".join(operators)}.
+{_precision(card)}\
 New images: decode latents drawn from the standard normal.
 The likelihood is {_likelihood(card)}: the decoder gives its mean.
 
@@ -59,11 +60,10 @@ The likelihood is {_likelihood(card)}: the decoder gives its mean.
 {_quality(card)}
 ## Parity with PyTorch
 
-Largest absolute differences at batch sizes 1, 2, 7 and 64, measured on the files of this folder
-when they were written.
+Absolute differences at batch sizes 1, 2, 7 and 64, measured on the files of this folder when they were written.
 
-| output | on | maximum | mean | limit |
-| --- | --- | --- | --- | --- |
+| {" | ".join(DIFFERENCE_HEADINGS)} |
+| --- | --- | --- | --- | --- | --- |
 {_parity(differences)}
 
 ## Limits
@@ -89,11 +89,32 @@ def _quality(card: Card) -> str:
     return f"| on held-out images (losses in nats per image) | value |\n| --- | --- |\n{rows}\n"
 
 
-def _parity(differences: Sequence[Difference]) -> str:
-    return "\n".join(
-        f"| {row.output} | {row.inputs} | {row.maximum:.1e} | {row.mean:.1e} | {row.limit:g} |"
-        for row in differences
+def _precision(card: Card) -> str:
+    """Return what a lower precision costs, in words; nothing for fp32."""
+    if card.precision == "fp32":
+        return ""
+    kind = {"fp16": "16-bit floating point", "int8": "8-bit integers"}[card.precision]
+    figures = card.fidelity
+    return (
+        f"Weights and arithmetic are {kind}, inputs and outputs float32. Against float32, pictures of new latents "
+        f"have a PSNR of {figures['psnr_db']:.1f} dB ({figures['lowest_psnr_db']:.1f} dB the worst); of real "
+        f"images the means differ by {figures['mean_average']:.2g} on average and {figures['mean_largest']:.2g} at "
+        f"most, the log-variances by {figures['logvar_average']:.2g} and {figures['logvar_largest']:.2g}.\n"
     )
+
+
+DIFFERENCE_HEADINGS = ("output", "on", "maximum", "mean", "PSNR", "limit")
+
+
+def difference_cells(row: Difference) -> tuple[str, ...]:
+    """Return one row of a table of differences, as text."""
+    psnr = "" if row.psnr is None else f"{row.psnr:.1f} dB"
+    limit = f"{row.limit:g} dB" if row.by_psnr else f"{row.limit:g}"
+    return row.output, row.inputs, f"{row.maximum:.1e}", f"{row.mean:.1e}", psnr, limit
+
+
+def _parity(differences: Sequence[Difference]) -> str:
+    return "\n".join(f"| {' | '.join(difference_cells(row))} |" for row in differences)
 
 
 def _license(card: Card) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
-from vae_export.sources import Source
 from vae_runtime.images import to_float
 from vae_runtime.model import Model
+
+if TYPE_CHECKING:
+    from vae_export.sources import Source
 
 _FROM_METRICS = ("validation_loss", "validation_reconstruction", "validation_kl")
 
@@ -29,9 +33,15 @@ def measure_quality(source: Source, model: Model, held_out: npt.NDArray[np.uint8
 
 
 def mean_psnr(images: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> float:
-    """Return the mean over the images of the peak signal-to-noise ratio, 10 log10(1 / MSE), in dB.
+    """Return the mean of `psnr` over the images."""
+    return float(psnr(images, others).mean())
+
+
+def psnr(images: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Return the peak signal-to-noise ratio of each image, 10 log10(1 / MSE), in dB.
 
     Both are (N, C, H, W) in [0, 1]. Equal images count as 100 dB.
     """
     squared = np.square(images.astype(np.float64) - others).reshape(len(images), -1).mean(axis=1)
-    return float(np.mean(-10.0 * np.log10(np.maximum(squared, 1e-10))))
+    ratios: npt.NDArray[np.float64] = -10.0 * np.log10(np.maximum(squared, 1e-10))
+    return ratios

@@ -1,4 +1,4 @@
-"""What can be exported: a run folder, a checkpoint, or a file of weights alone."""
+"""What can be exported: a run folder, a checkpoint, a bundle, or a file of weights alone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vae_export.bundle_source import read_coders, training_of
+from vae_export.coders import Coders
 from vae_export.errors import SourceError
 from vae_export.pickled_weights import load_pickled
+from vae_runtime.bundle import SUMS, read_bundle, shipped_models
 from vae_training.checkpoint import (
     STATE,
     Checkpoint,
@@ -37,7 +40,7 @@ _DEEPEST = 4  # dictionaries inside one another; one that holds itself would hav
 class Source:
     """A trained model, and what is known of its training."""
 
-    model: VAE
+    model: Coders
     """In evaluation mode, on the CPU, in float32."""
     name: str
     config: Config | None = None
@@ -46,14 +49,20 @@ class Source:
     """The last row of the run's metrics."""
     data_fingerprint: str = ""
     """Of the images that it was trained on; empty where nobody knows."""
+    bundle: str = ""
+    """The name and the SHA-256 of the bundle that it was read from, if it was."""
+    license: str = ""
+    """As that bundle says."""
+    data: str = ""
+    """What it was trained on, as that bundle says."""
 
 
 def load_source(path: Path, *, image_size: tuple[int, int] | None = None, fc_relu: bool = False) -> Source:
     """Read what is to be exported.
 
     Args:
-        path: a run folder, one checkpoint of it, or a file of weights of the classic architecture
-            (.pth, .pt, .safetensors); their sizes are read off the shapes.
+        path: a run folder, one checkpoint of it, a bundle's folder or the name of a shipped one, or a file of
+            weights of the classic architecture (.pth, .pt, .safetensors); their sizes are read off the shapes.
         image_size: height and width, for weights of images that are not square.
         fc_relu: the code that trained the weights has a ReLU behind the decoder's linear layer; weights
             alone cannot tell.
@@ -61,12 +70,13 @@ def load_source(path: Path, *, image_size: tuple[int, int] | None = None, fc_rel
     Raises:
         SourceError: none of these, or weights of another architecture.
         CheckpointError: a damaged checkpoint.
+        BundleError: a damaged bundle.
     """
-    if not path.exists():
+    if not path.exists() and not is_bundle(path):
         raise SourceError(
-            f"{path}: no such file or folder; expected a run folder, a checkpoint or a .pth file"
+            f"{path}: no such file or folder; expected a run folder, a checkpoint, a bundle or a .pth file"
         )
-    if not path.is_dir():
+    if not path.is_dir() and not is_bundle(path):
         weights = _clean_names(_read_weights(path))
         config = read_architecture(weights, str(path), image_size=image_size, fc_relu=fc_relu)
         return Source(_ready(model_from_weights(config, weights, str(path))), name=path.stem)
@@ -74,12 +84,19 @@ def load_source(path: Path, *, image_size: tuple[int, int] | None = None, fc_rel
         raise SourceError(
             f"{path}: its settings are in the folder; --image-size and --fc-relu are for weights alone"
         )
+    if is_bundle(path):
+        return _from_bundle(path)
     if (path / STATE).is_file():
         return _from_checkpoint(load_checkpoint(path), RunFolder(path.absolute().parent.parent))
     folder = RunFolder(path)
     if not folder.checkpoints.is_dir():
         raise SourceError(f"{path}: holds no checkpoints; expected a folder that vae-train wrote")
     return _from_checkpoint(newest_checkpoint(folder.checkpoints), folder)
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether it is the folder of a bundle, or, where there is nothing of that name, that of a shipped model."""
+    return (path / SUMS).is_file() if path.exists() else str(path) in shipped_models()
 
 
 def read_architecture(
@@ -126,6 +143,20 @@ def _from_checkpoint(checkpoint: Checkpoint, folder: RunFolder) -> Source:
         config=checkpoint.config,
         metrics=rows[-1] if rows else {},
         data_fingerprint=checkpoint.data_fingerprint,
+    )
+
+
+def _from_bundle(path: Path) -> Source:
+    bundle = read_bundle(str(path) if not path.exists() else path)
+    coders, card = read_coders(bundle)
+    return Source(
+        coders,
+        name=card.name,
+        config=training_of(card),
+        metrics=card.quality,
+        bundle=f"{card.name}, whose {SUMS} has the SHA-256 {bundle.sha256}",
+        license=card.license,
+        data=card.data,
     )
 
 

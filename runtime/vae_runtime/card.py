@@ -46,7 +46,7 @@ class Card:
     """D, the number of latents."""
     likelihood: Likelihood
     precision: str
-    """`fp32`; what the weights are stored and computed in."""
+    """`fp32`, `fp16` or `int8`: what the weights are stored in and, where the machine can, computed in."""
     opset: int
     """Version of the standard ONNX operator set."""
     bundle_id: str
@@ -61,6 +61,8 @@ class Card:
     """The configuration of its training."""
     quality: Mapping[str, float] = field(default_factory=dict)
     """Measured figures by name."""
+    fidelity: Mapping[str, float] = field(default_factory=dict)
+    """How near a lower precision is to float32, by name; empty for `fp32`, which is held to rounding errors."""
 
     def to_metadata(self) -> str:
         """Return the card as JSON."""
@@ -100,6 +102,8 @@ class Card:
             data=card.text("data"),
             recipe=card.get("recipe", dict),
             quality=card.inside("quality").numbers(),
+            # Cards that were written before there were other precisions than fp32 have none.
+            fidelity=card.inside("fidelity").numbers() if "fidelity" in record else {},
         )
 
     def differences(self, other: Card) -> list[str]:

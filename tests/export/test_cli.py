@@ -44,7 +44,7 @@ def test_a_run_becomes_a_bundle_inside_of_it(folder: Path, vae_export_here: Here
     assert card.recipe["training"]["seed"] == 4
     assert "bundle   run/bundle  (encoder " in ended.out
     assert "opset 17, fp32" in ended.out
-    assert "largest absolute difference (images: noise)" in ended.err
+    assert "absolute differences (images: noise)" in ended.err
     assert ended.err.count(" ok") == 5
     assert "FAILED" not in ended.err
 
@@ -60,6 +60,28 @@ def test_every_option_reaches_the_card(folder: Path, vae_export_here: Here) -> N
         card = model.card
     assert (card.name, card.opset, card.license, card.data) == ("My model", 18, "CC0-1.0", "noise of my own")
     assert "| 0.0001 |" in (folder / "out/README.md").read_text()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_lower_precision_is_told_with_what_it_costs(
+    folder: Path, vae_export_here: Here, precision: str
+) -> None:
+    ended = vae_export_here("run", "-o", "small", "--precision", precision)
+    assert ended.code == 0, ended.err
+    assert f"opset 17, {precision})" in ended.out
+    assert "against float32: pictures " in ended.out
+    assert ended.err.count(" dB") >= 3
+    told = CliRunner().invoke(vae_run, ["info", "--model", "small"], catch_exceptions=False)
+    assert precision in told.output
+    again = vae_export_here("run", "-o", "small", "--precision", precision, "--no-optimize", "--overwrite")
+    assert again.code == 0, again.err
+    assert "--no-optimize" in (folder / "small/recipe.toml").read_text()
+
+
+def test_a_precision_that_there_is_not_is_a_usage_error(vae_export_here: Here) -> None:
+    ended = vae_export_here("run", "--precision", "int4")
+    assert (ended.code, ended.out) == (2, "")
+    assert "'int4' is not one of 'fp32', 'fp16', 'int8'" in ended.err
 
 
 def test_quiet_says_nothing(vae_export_here: Here) -> None:
@@ -148,6 +170,12 @@ def test_an_opset_that_cannot_be_written_lists_those_that_can(folder: Path, vae_
         (["run", "--image-tolerance", "1e-30", "-o", "out"], 5, "Nothing was written"),
         (["run", "--latent-tolerance", "1e-30", "-o", "out"], 5, "on images differs by"),
         (["run", "--image-tolerance", "1e-30", "-o", "used", "--overwrite"], 5, "disagree: image on"),
+        (["run", "--precision", "int8", "--least-psnr", "99", "-o", "out"], 5, "has a PSNR of"),
+        (["run", "--precision", "fp16", "--image-tolerance", "1e-9", "-o", "out"], 5, "differs by"),
+        (["run", "--precision", "int8", "--image-tolerance", "1", "-o", "out"], 2, "give --least-psnr"),
+        (["run", "--precision", "fp16", "--least-psnr", "40", "-o", "out"], 2, "in int8 alone, not in fp16"),
+        (["run", "--least-psnr", "40", "-o", "out"], 2, "in int8 alone, not in fp32"),
+        (["used", "-o", "out"], 3, "encoder.onnx"),
     ],
 )
 def test_every_error_is_one_line_and_nothing_is_written(

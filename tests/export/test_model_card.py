@@ -18,8 +18,13 @@ CARD = Card(
 )  # fmt: skip
 ROWS = [
     Difference("mean", "images", 1.25e-7, 3e-8, 1e-4, 64),
-    Difference("image", "latents of the prior", 6e-8, 1e-9, 1e-5, 7),
+    Difference("image", "latents of the prior", 6e-8, 1e-9, 1e-5, 7, psnr=100.0),
+    Difference("image", "latents of its tails", 0.3, 0.02, 38.0, 7, psnr=41.26, by_psnr=True),
 ]
+FIDELITY = {
+    "psnr_db": 48.66, "lowest_psnr_db": 46.48, "mean_average": 0.01382, "mean_largest": 0.1064,
+    "logvar_average": 0.009407, "logvar_largest": 0.05035,
+}  # fmt: skip
 
 
 def card(**changes: object) -> str:
@@ -59,9 +64,10 @@ def test_files_shapes_and_sizes_stand_in_a_table() -> None:
 
 
 def test_the_differences_stand_in_a_table() -> None:
-    assert table_rows(card())[-2:] == [
-        ["mean", "images", "1.2e-07", "3.0e-08", "0.0001"],
-        ["image", "latents of the prior", "6.0e-08", "1.0e-09", "1e-05"],
+    assert table_rows(card())[-3:] == [
+        ["mean", "images", "1.2e-07", "3.0e-08", "", "0.0001"],
+        ["image", "latents of the prior", "6.0e-08", "1.0e-09", "100.0 dB", "1e-05"],
+        ["image", "latents of its tails", "3.0e-01", "2.0e-02", "41.3 dB", "38 dB"],
     ]
 
 
@@ -80,6 +86,18 @@ def test_the_figures_stand_in_a_table() -> None:
         ({}, "# (100, 8, 12) uint8"),
         ({"image_shape": (3, 8, 12)}, "# (100, 8, 12, 3) uint8"),
         ({}, "Opset 17, fp32; operators: Conv, Gemm."),
+        ({"precision": "fp16", "fidelity": FIDELITY}, "Opset 17, fp16; operators: Conv, Gemm."),
+        (
+            {"precision": "fp16", "fidelity": FIDELITY},
+            "are 16-bit floating point, inputs and outputs float32.",
+        ),
+        ({"precision": "int8", "fidelity": FIDELITY}, "are 8-bit integers, inputs and outputs float32."),
+        ({"precision": "int8", "fidelity": FIDELITY}, "a PSNR of 48.7 dB (46.5 dB the worst)"),
+        (
+            {"precision": "int8", "fidelity": FIDELITY},
+            "the means differ by 0.014 on average and 0.11 at most",
+        ),
+        ({"precision": "int8", "fidelity": FIDELITY}, "the log-variances by 0.0094 and 0.05."),
         ({}, "The likelihood is bernoulli:"),
         ({"likelihood": Likelihood("gaussian", 0.1)}, "gaussian with standard deviation 0.1:"),
         ({}, "Data: bars drawn for a test."),
@@ -89,6 +107,11 @@ def test_the_figures_stand_in_a_table() -> None:
 )
 def test_the_words_follow_the_card(changes: dict[str, object], words: str) -> None:
     assert words in card(**changes)
+
+
+def test_of_float32_no_loss_is_told() -> None:
+    assert "Opset 17, fp32; operators: Conv, Gemm.\nNew images:" in card()
+    assert "Against float32" not in card()
 
 
 def test_without_a_licence_none_is_claimed() -> None:

@@ -182,7 +182,9 @@ def test_what_a_run_says_itself_cannot_be_said_again(run: Path, option: dict[str
 
 
 def test_what_is_not_there_or_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no such file or folder; expected a run folder, a checkpoint or"):
+    with pytest.raises(
+        SourceError, match="no such file or folder; expected a run folder, a checkpoint, a bundle or"
+    ):
         load_source(tmp_path / "nowhere")
     with pytest.raises(SourceError, match="holds no checkpoints; expected a folder that vae-train wrote"):
         load_source(tmp_path)

@@ -1,0 +1,105 @@
+"""A bundle as what is exported: its weights are read out of its graphs, and proven to be all that these compute."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import torch
+from torch import Tensor
+
+from vae_export.coders import Coders, Form
+from vae_export.errors import ParityError, SourceError
+from vae_export.parity import Tolerances, compare, require_parity
+from vae_export.rewriting import FoldedDecoder
+from vae_runtime.bundle import Bundle
+from vae_runtime.card import Card
+from vae_runtime.errors import VaeError
+from vae_runtime.model import Model
+from vae_training.checkpoint import model_from_weights
+from vae_training.config import Config, ModelConfig
+from vae_training.errors import TrainingError
+from vae_training.model import VAE
+
+_NOISE = 64  # pictures
+
+
+def read_coders(bundle: Bundle) -> tuple[Coders, Card]:
+    """Return the model that a bundle's graphs compute, and its card.
+
+    Both forms of a decoder are known, as PyTorch has it and folded.
+
+    Raises:
+        SourceError: another precision than fp32, or graphs of another architecture than the classic one.
+        BundleError: damaged, or not what a bundle may be.
+    """
+    with Model(
+        bundle, provider="cpu"
+    ) as model:  # scans the bytes, and checks that the graphs belong together
+        card = model.card
+        if card.precision != "fp32":
+            raise SourceError(
+                f"{bundle.source}: its weights are rounded to {card.precision}; expected a bundle of fp32"
+            )
+        graphs = {role: onnx.load_model_from_string(data) for role, data in bundle.graphs.items()}
+        if set(graphs) != {"encoder", "decoder"}:
+            raise SourceError(
+                f"{bundle.source}: holds {', '.join(sorted(graphs))}; expected encoder and decoder alone"
+            )
+        try:
+            coders = _coders(graphs, card, bundle.source)
+            noise = np.random.default_rng(0).integers(0, 256, (_NOISE, *_picture_shape(card)), np.uint8)
+            require_parity(compare(coders, model, noise, Tolerances()))
+        except (KeyError, IndexError, ValueError, RuntimeError, TrainingError, ParityError) as error:
+            raise SourceError(
+                f"{bundle.source}: its graphs are not of the classic architecture: {error}; "
+                "expected a bundle that vae-export wrote in fp32"
+            ) from error
+    return coders, card
+
+
+def training_of(card: Card) -> Config | None:
+    """Return the settings that a card tells of, where this version knows them all."""
+    if not card.recipe:
+        return None
+    with contextlib.suppress(VaeError):
+        return Config.from_dict(card.recipe)
+    return None
+
+
+def _coders(graphs: Mapping[str, onnx.ModelProto], card: Card, source: str) -> Coders:
+    weights = {
+        f"{role}.{name}": tensor for role, graph in graphs.items() for name, tensor in _tensors(graph).items()
+    }
+    first, second = (weights[f"encoder.conv{number}.weight"].shape[0] for number in (1, 2))
+    channels, height, width = card.image_shape
+    relus = sum(node.op_type == "Relu" for node in graphs["decoder"].graph.node)
+    folded = "decoder.expand.weight" in weights
+    config = ModelConfig(
+        height, width, channels, (first, second), card.latent_size, fc_relu=not folded and relus > 1
+    )
+    if not folded:
+        return model_from_weights(config, weights, source).eval().requires_grad_(requires_grad=False)
+    vae = VAE(config).eval().requires_grad_(requires_grad=False)
+    decoder = FoldedDecoder.of_size(config)
+    form = Form(config, vae.encoder, decoder.eval().requires_grad_(requires_grad=False))
+    for role, module in (("encoder", form.encoder), ("decoder", form.decoder)):
+        start = f"{role}."
+        module.load_state_dict(
+            {name.removeprefix(start): tensor for name, tensor in weights.items() if name.startswith(start)}
+        )
+    return form
+
+
+def _tensors(graph: onnx.ModelProto) -> dict[str, Tensor]:
+    """Return a graph's weights by name; shapes, which are whole numbers, are none."""
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+    return {name: torch.tensor(array) for name, array in arrays.items() if array.dtype == np.float32}
+
+
+def _picture_shape(card: Card) -> tuple[int, ...]:
+    channels, height, width = card.image_shape
+    return (height, width) if channels == 1 else (height, width, channels)
