@@ -59,7 +59,9 @@ _ARCHIVE_ERRORS = (
 
 
 @dataclass(frozen=True)
-class _Header:
+class NpyHeader:
+    """What the header of a .npy file says."""
+
     shape: tuple[int, ...]
     fortran_order: bool
     dtype: np.dtype[Any]
@@ -68,14 +70,17 @@ class _Header:
 
     @property
     def count(self) -> int:
+        """How many numbers there are."""
         return math.prod(self.shape)
 
     @property
     def total_bytes(self) -> int:
+        """How long the file is."""
         return self.offset + self.count * self.dtype.itemsize
 
     @property
     def order(self) -> Any:
+        """How numpy names it."""
         return "F" if self.fortran_order else "C"
 
 
@@ -90,6 +95,20 @@ def read_npy(path: Path, *, memory_map: bool = False) -> Array:
         InputError: missing, not a regular file, not .npy, cut short, longer than its header says,
             or of a data type that is not plain numbers.
     """
+    with open_npy(path) as (file, header):
+        if memory_map and header.count:
+            return np.memmap(file, header.dtype, "r", header.offset, header.shape, header.order)
+        file.seek(header.offset)
+        return _read_numbers(file, header, str(path))
+
+
+@contextlib.contextmanager
+def open_npy(path: Path) -> Iterator[tuple[io.BufferedReader, NpyHeader]]:
+    """Open a .npy file for the block, and say what its header says; the file is as long as that promises.
+
+    Raises:
+        InputError: as `read_npy`.
+    """
     with _open(path) as file:
         header = _parse_header(file.read(_LONGEST_HEADER), str(path))
         size = os.fstat(file.fileno()).st_size
@@ -97,10 +116,7 @@ def read_npy(path: Path, *, memory_map: bool = False) -> Array:
             raise InputError(
                 f"{path}: not a complete .npy: header says {header.total_bytes} bytes, file has {size}"
             )
-        if memory_map and header.count:
-            return np.memmap(file, header.dtype, "r", header.offset, header.shape, header.order)
-        file.seek(header.offset)
-        return _read_numbers(file, header, str(path))
+        yield file, header
 
 
 def read_npz(path: Path, name: str | None = None) -> dict[str, Array]:
@@ -180,7 +196,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) ->
         return _read_numbers(member, header, source)
 
 
-def _read_numbers(file: IO[bytes], header: _Header, source: str) -> Array:
+def _read_numbers(file: IO[bytes], header: NpyHeader, source: str) -> Array:
     """Read what follows the header into a new array, without a second copy of it."""
     flat = np.empty(header.count, header.dtype)
     # An array without numbers has no bytes to look at.
@@ -196,7 +212,7 @@ def _read_numbers(file: IO[bytes], header: _Header, source: str) -> Array:
     return flat.reshape(header.shape, order=header.order)
 
 
-def _parse_header(first: bytes, source: str, *, any_type: bool = False) -> _Header:
+def _parse_header(first: bytes, source: str, *, any_type: bool = False) -> NpyHeader:
     """Parse a .npy header from the file's first bytes; `any_type` lets text and records through."""
     if first.startswith(b"PK\x03\x04"):
         raise InputError(f"{source}: is a zip archive; expected one .npy array (name it .npz)")
@@ -216,7 +232,7 @@ def _parse_header(first: bytes, source: str, *, any_type: bool = False) -> _Head
         raise InputError(f"{source}: shape {shape}; expected whole numbers of at least 0")
     if math.prod(filter(None, shape)) * dtype.itemsize > sys.maxsize:
         raise InputError(f"{source}: shape {shape}; no memory holds that many numbers")
-    return _Header(shape, fortran_order, dtype, stream.tell())
+    return NpyHeader(shape, fortran_order, dtype, stream.tell())
 
 
 def _open(path: Path) -> io.BufferedReader:

@@ -56,7 +56,7 @@ def to_float(pictures: Pictures) -> Images:
 
 
 def as_images(
-    given: npt.ArrayLike, shape: tuple[int, int, int], *, check_finite: bool = True
+    given: npt.ArrayLike, shape: tuple[int, int, int], *, check_finite: bool = True, begins_at: int = 0
 ) -> npt.NDArray[Any]:
     """Check what a caller gave for images of `shape` (C, H, W), and bring it to native byte order.
 
@@ -64,6 +64,7 @@ def as_images(
         given: the images.
         shape: (C, H, W).
         check_finite: refuse NaN and infinity. Without it they pass; the other pixels must be in [0, 1] still.
+        begins_at: which image of a whole is the first here, for messages.
 
     Returns:
         (N, C, H, W) float32 in [0, 1] as it came, or uint8 pictures as they came: those are turned into
@@ -73,24 +74,29 @@ def as_images(
         InputError: wrong type, wrong shape, NaN, or outside of [0, 1].
     """
     array = as_array(given, "images")
-    channels, height, width = shape
+    require_images(array.dtype, array.shape, shape)
     if array.dtype == np.uint8:
-        expected = (height, width) if channels == 1 else (height, width, channels)
-        if array.ndim == 4 and channels == 1 and array.shape[1:] == (height, width, 1):
-            array = array[..., 0]
-        _require_shape(array, expected, "uint8 pictures", "pictures")
-        return array
-    if array.dtype.kind != "f":
-        raise InputError(
-            f"images of type {array.dtype}; expected floating point in [0, 1] or uint8 in 0..255"
-        )
-    _require_shape(array, shape, "floating point images", "images")
+        return array[..., 0] if array.ndim == 4 and shape[0] == 1 else array
     with np.errstate(over="ignore"):  # infinity is refused below
         images = np.ascontiguousarray(array, dtype=np.float32)
     if check_finite:
-        require_finite(images, "images")
+        require_finite(images, "images", begins_at=begins_at)
     _require_range(images)
     return images
+
+
+def require_images(dtype: np.dtype[Any], found: tuple[int, ...], shape: tuple[int, int, int]) -> None:
+    """Raise `InputError` unless type and shape are those of images or pictures of `shape` (C, H, W)."""
+    channels, height, width = shape
+    if dtype == np.uint8:
+        if channels == 1 and found[1:] == (height, width, 1):
+            return
+        expected = (height, width) if channels == 1 else (height, width, channels)
+        _require_shape(found, expected, "uint8 pictures", "pictures")
+        return
+    if dtype.kind != "f":
+        raise InputError(f"images of type {dtype}; expected floating point in [0, 1] or uint8 in 0..255")
+    _require_shape(found, shape, "floating point images", "images")
 
 
 def _require_range(images: Images) -> None:
@@ -133,9 +139,9 @@ def require_finite(array: npt.NDArray[np.floating[Any]], what: str, *, begins_at
         raise InputError(f"{what} hold {array[place]} at index {shown}; expected finite numbers")
 
 
-def _require_shape(array: npt.NDArray[Any], expected: tuple[int, ...], what: str, name: str) -> None:
-    if array.shape[1:] == expected and array.ndim == len(expected) + 1:
+def _require_shape(found: tuple[int, ...], expected: tuple[int, ...], what: str, name: str) -> None:
+    if found[1:] == expected and len(found) == len(expected) + 1:
         return
-    hint = f"; add the batch axis: {name}[None]" if array.shape == expected else ""
+    hint = f"; add the batch axis: {name}[None]" if found == expected else ""
     wanted = ", ".join(("N", *map(str, expected)))
-    raise InputError(f"{what} of shape {array.shape}; expected ({wanted}){hint}")
+    raise InputError(f"{what} of shape {found}; expected ({wanted}){hint}")

@@ -53,6 +53,15 @@ def noise(n: int, latent_size: int, seed: int | None = None) -> Latents:
     return generator(seed).standard_normal((n, latent_size), dtype=np.float32)
 
 
+def require_latents(dtype: np.dtype[Any], found: tuple[int, ...], latent_size: int) -> None:
+    """Raise `InputError` unless type and shape are those of latents, (N, D)."""
+    if dtype.kind not in "fiu":
+        raise InputError(f"latents of type {dtype}; expected floating point")
+    if len(found) != 2 or found[1] != latent_size:
+        hint = "; add the batch axis: latents[None]" if found == (latent_size,) else ""
+        raise InputError(f"latents of shape {found}; expected (N, {latent_size}){hint}")
+
+
 def lerp(a: npt.ArrayLike, b: npt.ArrayLike, fraction: float) -> Latents:
     """Return the point at `fraction` of the straight line from `a` (0) to `b` (1); (D,) float32."""
     start, end = np.asarray(a, np.float64), np.asarray(b, np.float64)

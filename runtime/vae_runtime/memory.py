@@ -40,7 +40,7 @@ def require_memory(wanted: int, what: str) -> None:
         left = memory_left()
         if left is not None and wanted > left:
             raise ResourceLimitError(
-                f"not enough memory ({what} would take {_readable(wanted)}; {_readable(left)} are left); "
+                f"not enough memory ({what} would take {readable_size(wanted)}; {readable_size(left)} are left); "
                 "ask for fewer at a time"
             )
 
@@ -102,7 +102,8 @@ def _container_limit(path: Path) -> int | None:
         return None
 
 
-def _readable(size: int) -> str:
+def readable_size(size: int) -> str:
+    """Return a number of bytes in words."""
     for unit, bytes_of_unit in (("TB", 10**12), ("GB", 10**9)):
         if size >= bytes_of_unit:
             return f"{size / bytes_of_unit:,.1f} {unit}"

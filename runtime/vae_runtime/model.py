@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,11 @@ from vae_runtime.images import (
     as_images,
     is_whole_number,
     require_finite,
+    require_images,
     to_float,
     to_uint8,
 )
-from vae_runtime.latent import Latents, generator, latent_path, noise
+from vae_runtime.latent import Latents, generator, latent_path, noise, require_latents
 from vae_runtime.memory import (
     ALWAYS_TRIED,
     explain_exhaustion,
@@ -41,6 +42,8 @@ _HOTTEST = 1e30  # far below the largest float32: noise times this is finite
 
 _BATCH = 1024  # images that a stream gives at a time: enough that handing them over costs nothing beside making them
 _BATCHES_AT_ONCE = 4  # at the taker's, being given, being made, and being thought of
+
+_Made = TypeVar("_Made")
 
 ImageArray = npt.NDArray[Any]
 """Images (N, C, H, W) float32 in [0, 1], or pictures (N, H, W) or (N, H, W, C) uint8."""
@@ -164,14 +167,12 @@ class Model:
             NonFiniteError: the model produced NaN or infinity.
             ResourceLimitError: not enough memory.
         """
-        given = as_images(images, self.card.image_shape, check_finite=self._check_finite)
+        given = self._finite_images(as_array(images, "images"))
         self._require_room(len(given), 2 * self._latent_bytes, "posteriors")
-        mean, logvar = (np.empty((len(given), self.card.latent_size), np.float32) for _ in range(2))
+        mean, logvar = self._new_latents(2, len(given))
 
         def work(piece: slice) -> None:
-            chunk = given[piece]
-            images = to_float(chunk) if chunk.dtype == np.uint8 else chunk
-            mean[piece], logvar[piece] = self._run("encoder", images)
+            mean[piece], logvar[piece] = self._run("encoder", _as_floats(given[piece]))
 
         self._in_chunks(len(given), work)
         return Posterior(mean, logvar)
@@ -294,14 +295,52 @@ class Model:
             NonFiniteError, ClosedError, ResourceLimitError: as `sample_stream`.
         """
         size = self._batch_size(batch, dtype)
-        if hasattr(latents, "__array__"):
-            whole = np.asarray(latents)
-            self._require_latents(whole)
-            pieces = self._cut([whole], size)
-        else:
-            pieces = self._cut(latents, size)
+        pieces = self._cut(latents, size, self._require_latents, self._finite_latents)
         return self._stream(
             self._decoding(piece, self._new_images(len(piece), dtype), prior=False) for piece in pieces
+        )
+
+    def encode_stream(
+        self, images: npt.NDArray[Any] | Iterable[npt.ArrayLike], *, batch: int | None = None
+    ) -> Iterator[Posterior]:
+        """Give the posteriors of images batch by batch, any number of them in bounded memory.
+
+        Args:
+            images: one array as `encode` takes it, perhaps memory-mapped, or an iterable of such arrays, as
+                `decode_stream` takes latents.
+            batch: as `sample_stream`.
+
+        Yields:
+            mean and logvar, each (batch, D) float32.
+
+        Raises:
+            InputError: a wrong type, shape or range, or NaN: type and shape of one array at once, and else when its
+                turn comes.
+            NonFiniteError, ClosedError, ResourceLimitError: as `sample_stream`.
+        """
+        pieces = self._cut(
+            images, self._batch_size(batch, "float32"), self._require_images, self._finite_images
+        )
+        return self._stream(
+            self._encoding(piece, Posterior(*self._new_latents(2, len(piece)))) for piece in pieces
+        )
+
+    def reconstruct_stream(
+        self,
+        images: npt.NDArray[Any] | Iterable[npt.ArrayLike],
+        *,
+        batch: int | None = None,
+        dtype: Dtype = "float32",
+    ) -> Iterator[ImageArray]:
+        """Give images as the model sees them batch by batch: arguments and errors as `encode_stream`.
+
+        Yields:
+            As `decode_stream`.
+        """
+        size = self._batch_size(batch, dtype)
+        pieces = self._cut(images, size, self._require_images, self._finite_images)
+        return self._stream(
+            self._reconstructing(piece, self._new_images(len(piece), dtype)) for piece in pieces
         )
 
     @explain_exhaustion
@@ -402,11 +441,11 @@ class Model:
         if self._closed:  # an empty request would not notice
             raise ClosedError(f"{self._bundle.source}: the model is closed; load it again")
 
-    def _stream(self, batches: Iterator[Batch[ImageArray]]) -> Iterator[ImageArray]:
+    def _stream(self, batches: Iterator[Batch[_Made]]) -> Iterator[_Made]:
         """Give what batches make; the errors of an argument have been raised when this is called."""
         self._require_open()
 
-        def images() -> Iterator[ImageArray]:
+        def images() -> Iterator[_Made]:
             for made in in_order(batches, threads=self._chunk_threads):
                 self._require_open()  # what was made ahead is not given any more
                 yield made
@@ -439,15 +478,35 @@ class Model:
 
         return draw()
 
-    def _cut(self, arrays: Iterable[npt.ArrayLike], size: int) -> Iterator[Latents]:
-        """Check arrays of latents one by one, and give copies of them in batches."""
-        begins_at = 0
-        for given in arrays:
-            array = as_array(given, "latents")
-            self._require_latents(array)
-            for start in range(0, len(array), size):
-                yield self._finite_latents(np.array(array[start : start + size]), begins_at + start)
-            begins_at += len(array)
+    def _cut(
+        self,
+        given: npt.NDArray[Any] | Iterable[npt.ArrayLike],
+        size: int,
+        require: Callable[[npt.NDArray[Any]], None],
+        check: Callable[[npt.NDArray[Any], int], npt.NDArray[Any]],
+    ) -> Iterator[npt.NDArray[Any]]:
+        """Give copies of one array or of many in batches.
+
+        Args:
+            given: the arrays.
+            size: how many rows a batch has at most.
+            require: raises unless an array is of the right type and shape; of one array this is known at once.
+            check: makes of a batch what the graphs take. It is also told which row of all is its first.
+        """
+        if hasattr(given, "__array__"):
+            require(np.asarray(given))
+            given = [np.asarray(given)]
+
+        def batches() -> Iterator[npt.NDArray[Any]]:
+            begins_at = 0
+            for each in given:
+                array = as_array(each, "what is given")
+                require(array)
+                for start in range(0, len(array), size):
+                    yield check(np.array(array[start : start + size]), begins_at + start)
+                begins_at += len(array)
+
+        return batches()
 
     def _sampling_into(self, images: ImageArray, noises: Iterable[Latents]) -> Iterator[Batch[ImageArray]]:
         start = 0
@@ -466,6 +525,26 @@ class Model:
             _store(self._run("decoder", chunk)[0], images[piece])
 
         return Batch(images, len(latents), work, chunk=self._chunk)
+
+    def _encoding(self, images: npt.NDArray[Any], posterior: Posterior) -> Batch[Posterior]:
+        """Plan to encode images or pictures."""
+
+        def work(piece: slice) -> None:
+            posterior.mean[piece], posterior.logvar[piece] = self._run("encoder", _as_floats(images[piece]))
+
+        return Batch(posterior, len(images), work, chunk=self._chunk)
+
+    def _reconstructing(self, given: npt.NDArray[Any], images: ImageArray) -> Batch[ImageArray]:
+        """Plan to encode images or pictures, and to decode their means."""
+
+        def work(piece: slice) -> None:
+            mean, _ = self._run("encoder", _as_floats(given[piece]))
+            _store(self._run("decoder", mean)[0], images[piece])
+
+        return Batch(images, len(images), work, chunk=self._chunk)
+
+    def _new_latents(self, arrays: int, n: int) -> list[Latents]:
+        return [np.empty((n, self.card.latent_size), np.float32) for _ in range(arrays)]
 
     def _new_images(self, n: int, dtype: Dtype) -> ImageArray:
         channels, height, width = self.card.image_shape
@@ -491,13 +570,14 @@ class Model:
         return self._finite_latents(array)
 
     def _require_latents(self, array: npt.NDArray[Any]) -> None:
-        """Raise unless an array is of the type and shape of latents."""
-        size = self.card.latent_size
-        if array.dtype.kind not in "fiu":
-            raise InputError(f"latents of type {array.dtype}; expected floating point")
-        if array.ndim != 2 or array.shape[1] != size:
-            hint = "; add the batch axis: latents[None]" if array.shape == (size,) else ""
-            raise InputError(f"latents of shape {array.shape}; expected (N, {size}){hint}")
+        require_latents(array.dtype, array.shape, self.card.latent_size)
+
+    def _require_images(self, array: npt.NDArray[Any]) -> None:
+        require_images(array.dtype, array.shape, self.card.image_shape)
+
+    def _finite_images(self, array: npt.NDArray[Any], begins_at: int = 0) -> npt.NDArray[Any]:
+        shape = self.card.image_shape
+        return as_images(array, shape, check_finite=self._check_finite, begins_at=begins_at)
 
     def _finite_latents(self, array: npt.NDArray[Any], begins_at: int = 0) -> Latents:
         with np.errstate(over="ignore"):  # infinity is refused below
@@ -509,6 +589,10 @@ class Model:
 
 def _open_again(bundle: Bundle, provider: str, threads: int | None, check_finite: bool) -> Model:
     return Model(bundle, provider, threads, check_finite=check_finite)
+
+
+def _as_floats(images: npt.NDArray[Any]) -> Images:
+    return to_float(images) if images.dtype == np.uint8 else images
 
 
 def _store(made: Images, images: ImageArray) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import vae_runtime
 from vae_runtime import InputError, ProviderError, available_providers, providers
-from vae_runtime.cli.main import _PROVIDERS
+from vae_runtime.cli.shared import PROVIDERS
 from vae_runtime.installation import import_onnxruntime
 from vae_runtime.providers import PROVIDER_NAMES, candidates
 
@@ -98,4 +98,4 @@ def test_auto_never_tries_slow_or_distant_providers(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_command_line_offers_every_provider_that_the_library_knows() -> None:
-    assert _PROVIDERS == PROVIDER_NAMES
+    assert PROVIDERS == PROVIDER_NAMES

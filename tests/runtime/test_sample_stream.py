@@ -156,6 +156,42 @@ def test_what_is_given_may_be_changed_when_the_next_is_asked_for(model: Model) -
     )
 
 
+@pytest.mark.parametrize("kind", ["uint8", "float32", "uint8 with its axis"])
+@pytest.mark.parametrize("as_one", [True, False])
+def test_images_are_encoded_and_reconstructed_as_by_encode_and_reconstruct(
+    model: Model, kind: str, as_one: bool
+) -> None:
+    images = model.sample(2100, 7, dtype="float32" if kind == "float32" else "uint8")
+    if kind.endswith("axis"):
+        images = images[..., None]
+    posteriors = list(
+        model.encode_stream(
+            images if as_one else (images[start : start + 640] for start in range(0, 2100, 640))
+        )
+    )
+    expected_sizes = [1024, 1024, 52] if as_one else [640, 640, 640, 180]
+    assert [len(posterior.mean) for posterior in posteriors] == expected_sizes
+    for name, whole in model.encode(images)._asdict().items():
+        np.testing.assert_array_equal(np.concatenate([getattr(each, name) for each in posteriors]), whole)
+    stream = model.reconstruct_stream(images, batch=128, dtype="uint8")
+    np.testing.assert_array_equal(joined(stream), model.reconstruct(images, dtype="uint8"))
+    np.testing.assert_array_equal(joined(model.reconstruct_stream(images)), model.reconstruct(images))
+
+
+def test_images_that_are_none_are_refused_in_their_turn_with_their_place_in_the_whole(model: Model) -> None:
+    for call in (model.encode_stream, model.reconstruct_stream):
+        with pytest.raises(InputError, match=r"shape \(3, 12, 8\); expected \(N, 8, 12\)"):
+            call(np.zeros((3, 12, 8), np.uint8))
+        images = np.full((100, 1, 8, 12), 0.5, np.float32)
+        images[57, 0, 1, 2] = np.inf
+        stream = call([images[:20], images[20:]])
+        next(stream)
+        with pytest.raises(InputError, match=r"images hold inf at index \(57, 0, 1, 2\)"):
+            next(stream)
+        with pytest.raises(InputError, match=r"images range from 0\.5 to 255; expected \[0, 1\]"):
+            next(call([np.minimum(images[40:], 255)]))
+
+
 # What is refused
 
 

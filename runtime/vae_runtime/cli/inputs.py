@@ -5,23 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
-import numpy.typing as npt
 
-from vae_runtime.arrays import read_npy, read_npz
+from vae_runtime.arrays import read_npz
 from vae_runtime.cli.pictures import list_pictures, load_pictures
+from vae_runtime.cli.rows import Rows
 from vae_runtime.errors import InputError
-from vae_runtime.latent import Latents
+from vae_runtime.images import require_images
+from vae_runtime.latent import Latents, require_latents
 from vae_runtime.model import Model
 
 _ARRAYS = (".npy", ".npz")
 _LONGEST_SEED = 1000  # digits; Python itself turns no more than 4,300 into a number
 
 
-def read_images(paths: Sequence[Path], model: Model, limit: int | None = None) -> npt.NDArray[Any]:
+def read_images(paths: Sequence[Path], model: Model, limit: int | None = None) -> Rows:
     """Read pictures, folders of pictures, or one .npy or .npz (its array `images`), in the model's shape.
 
     Args:
@@ -30,39 +30,41 @@ def read_images(paths: Sequence[Path], model: Model, limit: int | None = None) -
         limit: take only the first so many.
 
     Returns:
-        Pictures (N, H, W[, C]) uint8, or what the array holds: the model checks it.
+        Pictures (N, H, W[, C]) uint8, or images (N, C, H, W); what the numbers are is for the model to check.
 
     Raises:
-        InputError: a file that is not what its name says, or an array beside other inputs.
+        InputError: a file that is not what its name says, an array beside other inputs, or one of another shape.
     """
     arrays = [path for path in paths if _suffix(path) in _ARRAYS]
     if arrays and len(paths) > 1:
         raise InputError(f"{arrays[0]}: one array goes alone; expected it, or pictures and folders of them")
-    if arrays and _suffix(arrays[0]) == ".npy":
-        return _first(read_npy(arrays[0]), limit)
-    if arrays:
-        return _first(read_npz(arrays[0], "images")["images"], limit)
-    channels, height, width = model.card.image_shape
-    return load_pictures(list_pictures(paths)[:limit], height, width, channels)
+    if not arrays:
+        channels, height, width = model.card.image_shape
+        return Rows(load_pictures(list_pictures(paths)[:limit], height, width, channels))
+    rows = _open_rows(arrays[0], "images", limit)
+    require_images(rows.dtype, rows.shape, model.card.image_shape)
+    return rows
 
 
-def _first(array: npt.NDArray[Any], limit: int | None) -> npt.NDArray[Any]:
-    return array[:limit] if array.ndim else array  # the model refuses one without axes
+def _open_rows(path: Path, name: str, limit: int | None = None) -> Rows:
+    """Open the only array of a .npy, or the one of a name in a .npz."""
+    return Rows(read_npz(path, name)[name] if _suffix(path) == ".npz" else path, limit)
 
 
 def _suffix(path: Path) -> str:
     return path.suffix.lower()
 
 
-def read_latents(path: Path) -> npt.NDArray[Any]:
-    """Read latents from a .npy, or from a .npz that `encode` wrote (its `mean`); the model checks the shape.
+def read_latents(path: Path, model: Model) -> Rows:
+    """Read latents from a .npy, or from a .npz that `encode` wrote (its `mean`).
 
     Raises:
-        InputError: not such a file, or whole numbers: those are pixels, and no latents.
+        InputError: not such a file, latents of another size, or whole numbers: those are pixels, and no latents.
     """
-    latents = read_npz(path, "mean")["mean"] if _suffix(path) == ".npz" else read_npy(path)
+    latents = _open_rows(path, "mean")
     if latents.dtype.kind != "f":
         raise InputError(f"{path}: latents of type {latents.dtype}; expected floating point (N, D)")
+    require_latents(latents.dtype, latents.shape, model.card.latent_size)
     return latents
 
 
@@ -88,7 +90,7 @@ def _point(point: str, model: Model) -> Latents:
         raise InputError(
             f"{point}: expected a seed (a whole number) or a picture file; there is no such file"
         )
-    latents = model.encode(read_images([Path(point)], model, limit=1)).mean
+    latents = model.encode(read_images([Path(point)], model, limit=1).whole()).mean
     if len(latents) == 0:
         raise InputError(f"{point}: holds no images; expected one")
     return latents

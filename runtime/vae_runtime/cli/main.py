@@ -4,95 +4,31 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from vae_runtime._version import __version__
 from vae_runtime.cli.exits import run_command
+from vae_runtime.cli.shared import (
+    MOST,
+    finite_option,
+    limit_option,
+    model_options,
+    output_options,
+    picture_options,
+)
+from vae_runtime.cli.work import Work, open_model
 from vae_runtime.errors import printable
 
-if TYPE_CHECKING:
-    from vae_runtime.model import Model
-
 # Numpy, Pillow and onnxruntime are imported inside the commands: --help does not wait for them.
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-_DEFAULT_MODEL = "faces24"
-# As `providers.PROVIDER_NAMES` has them; importing that would double the time of --help.
-_PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "coreml", "directml", "openvino")
-_MOST = 100_000_000  # images a call may ask for: 58 GB of the shipped model's pictures
-_MOST_CELLS = 10**9  # rows or columns; what they need with each other is told by the grid
-_MOST_THREADS = 1024
-_MOST_MODEL_BYTES = 10**12  # more than ONNX can say
 
 
 def main() -> None:
     """Run `vae-run` as a process."""
     run_command(vae_run, "vae-run")
-
-
-def _model_options(command: Command) -> Command:
-    for option in (
-        click.option("--threads", type=click.IntRange(1, _MOST_THREADS),
-                     help="Threads on the CPU. [default: all at hand]"),
-        click.option("--provider", type=click.Choice(_PROVIDERS), default="auto", show_default=True,
-                     help="What it runs on; a provider named here is used, or the command fails."),
-        click.option("--max-model-bytes", type=click.IntRange(1, _MOST_MODEL_BYTES),
-                     help="Refuse graphs whose files are larger. [default: a gibibyte]"),
-        click.option("--allow-links", is_flag=True, help="Let files of the bundle through that are links."),
-        click.option("--expect-sha256", metavar="HEX",
-                     help="Refuse the bundle unless its SHA256SUMS has this SHA-256 (`vae-run info` shows it)."),
-        click.option("--model", default=_DEFAULT_MODEL, show_default=True, help="A shipped model or a bundle."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
-def _output_options(default: str) -> Callable[[Command], Command]:
-    def add(command: Command) -> Command:
-        for option in (
-            click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors."),
-            click.option("--overwrite", is_flag=True, help="Replace an output that exists."),
-            click.option("-o", "--output", default=default, show_default=True,
-                         help="FILE.png, .npy, .npz, a folder of PNGs, or - for .npy on stdout."),
-        ):  # fmt: skip
-            command = option(command)
-        return command
-
-    return add
-
-
-def _grid_options(command: Command) -> Command:
-    for option in (
-        click.option("--float", "as_float", is_flag=True, help="Arrays as float32 (N, C, H, W) in [0, 1], not uint8."),
-        click.option("--scale", type=click.IntRange(1, 64), default=1, show_default=True,
-                     help="Enlarge PNGs: pixels a pixel."),
-        click.option("--padding", type=click.IntRange(0, 64), default=0, show_default=True,
-                     help="Pixels between pictures."),
-        click.option("--columns", type=click.IntRange(1, _MOST_CELLS),
-                     help="Columns of the grid. [default: as needed]"),
-        click.option("--rows", type=click.IntRange(1, _MOST_CELLS),
-                     help="Rows of the grid. [default: as needed]"),
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
-_limit_option = click.option(
-    "-n", "--n", "limit", type=click.IntRange(1, _MOST), help="Take only the first so many."
-)
-
-_finite_option = click.option(
-    "--check-finite/--no-check-finite",
-    default=True,
-    show_default=True,
-    help="Refuse NaN and infinity in what goes into the model and comes out of it.",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -107,7 +43,7 @@ def vae_run(*, verbose: bool) -> None:
 
 @vae_run.command()
 @click.option(
-    "-n", "--n", "count", type=click.IntRange(1, _MOST), default=100, show_default=True, help="How many."
+    "-n", "--n", "count", type=click.IntRange(1, MOST), default=100, show_default=True, help="How many."
 )
 @click.option(
     "--seed", type=click.IntRange(0), help="The same seed gives the same images. [default: new ones]"
@@ -119,38 +55,28 @@ def vae_run(*, verbose: bool) -> None:
     show_default=True,
     help="Below 1: nearer to the average.",
 )
-@_grid_options
-@_output_options("samples.png")
-@_finite_option
-@_model_options
-def sample(
-    count: int,
-    seed: int | None,
-    temperature: float,
-    output: str,
-    *,
-    overwrite: bool,
-    quiet: bool,
-    as_float: bool,
-    **options: Any,
-) -> None:
+@picture_options
+@output_options("samples.png")
+@finite_option
+@model_options
+def sample(count: int, seed: int | None, temperature: float, **options: Any) -> None:
     """Draw new images.
 
     \b
     vae-run sample -n 100 --rows 10 --columns 10 --seed 7 -o grid.png
-    vae-run sample -n 5000 -o faces.npy
-    """  # noqa: D301 - \b is click's mark for lines to leave as they are
-    with _Work(
-        output, overwrite=overwrite, quiet=quiet, as_float=as_float, count=count, options=options
-    ) as work:
-        work.write(work.model.sample(count, seed, temperature, dtype=work.dtype), "new images")
+    vae-run sample -n 1000000 -o faces.npy
+    vae-run sample -n 1000000 --shard-size 100000 -o faces/
+    """  # noqa: D301
+    with Work(options, count=count) as work:
+        images = work.model.sample_stream(count, seed, temperature, dtype=work.dtype)
+        work.write_images(images, count, "new images")
 
 
 @vae_run.command()
 @click.argument("points", nargs=-1, required=True, metavar="POINT POINT...")
 @click.option(
     "--steps",
-    type=click.IntRange(2, _MOST),
+    type=click.IntRange(2, MOST),
     default=20,
     show_default=True,
     help="Images in all, ends included.",
@@ -162,114 +88,89 @@ def sample(
     show_default=True,
     help="Along an arc, or straight.",
 )
-@_grid_options
-@_output_options("interpolation.png")
-@_finite_option
-@_model_options
-def interpolate(
-    points: tuple[str, ...],
-    steps: int,
-    method: str,
-    output: str,
-    *,
-    overwrite: bool,
-    quiet: bool,
-    as_float: bool,
-    **options: Any,
-) -> None:
+@picture_options
+@output_options("interpolation.png")
+@finite_option
+@model_options
+def interpolate(points: tuple[str, ...], steps: int, method: str, **options: Any) -> None:
     """Go from one image to the next, through two points or more: seeds or picture files.
 
     \b
     vae-run interpolate 3 14 --steps 20 --rows 4 --columns 5 -o between.png
     vae-run interpolate anna.png ben.jpg anna.png --steps 60 -o frames/
-    """  # noqa: D301 - \b is click's mark for lines to leave as they are
-    with _Work(
-        output, overwrite=overwrite, quiet=quiet, as_float=as_float, count=steps, options=options
-    ) as work:
+    """  # noqa: D301
+    with Work(options, count=steps) as work:
         from vae_runtime.cli.inputs import read_points
         from vae_runtime.latent import latent_path
 
-        path = latent_path(read_points(points, work.model), steps, method)
-        work.write(work.model.decode(path, dtype=work.dtype), "images on the way")
+        corners = read_points(points, work.model)
+        path = latent_path(corners, steps, method, check_finite=options["check_finite"])
+        work.write_images(work.model.decode_stream(path, dtype=work.dtype), steps, "images on the way")
 
 
 @vae_run.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_limit_option
-@_grid_options
-@_output_options("reconstruction.png")
-@_finite_option
-@_model_options
-def reconstruct(
-    images: tuple[Path, ...],
-    limit: int | None,
-    output: str,
-    *,
-    overwrite: bool,
-    quiet: bool,
-    as_float: bool,
-    **options: Any,
-) -> None:
+@limit_option
+@picture_options
+@output_options("reconstruction.png")
+@finite_option
+@model_options
+def reconstruct(images: tuple[Path, ...], limit: int | None, **options: Any) -> None:
     """Show images as the model sees them: in a PNG, each beside its original.
 
     IMAGES are picture files, folders of them, or one .npy or .npz.
     """
-    with _Work(
-        output, overwrite=overwrite, quiet=quiet, as_float=as_float, count=None, options=options
-    ) as work:
+    with Work(options) as work:
         from vae_runtime.cli.inputs import read_images
         from vae_runtime.cli.sheets import beside_each_other
 
         originals = read_images(images, work.model, limit)
-        found = work.model.reconstruct(originals, dtype=work.dtype)
         if work.output.kind == ".png":
-            work.write_pairs(beside_each_other(originals, found), len(found))
+            shown = originals.whole()
+            pairs = beside_each_other(shown, work.model.reconstruct(shown, dtype=work.dtype))
+            work.output.write_sheet(pairs, work.layout)
+            work.announce(f"{len(pairs)} images, each left of its reconstruction")
         else:
-            work.write(found, "reconstructions")
+            found = work.model.reconstruct_stream(originals, dtype=work.dtype)
+            work.write_images(found, len(originals), "reconstructions")
 
 
 @vae_run.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_limit_option
-@_output_options("latents.npy")
-@_finite_option
-@_model_options
-def encode(
-    images: tuple[Path, ...], limit: int | None, output: str, *, overwrite: bool, quiet: bool, **options: Any
-) -> None:
-    """Write the latents of images: their posterior mean as .npy, mean and logvar as .npz."""
-    from vae_runtime.cli.inputs import read_images
-    from vae_runtime.cli.outputs import Output
+@limit_option
+@output_options("latents.npy", arrays_only=True)
+@finite_option
+@model_options
+def encode(images: tuple[Path, ...], limit: int | None, **options: Any) -> None:
+    """Write the latents of images: their posterior mean as .npy, mean and logvar as .npz.
 
-    target = Output(output, overwrite=overwrite, quiet=quiet, arrays_only=True)
-    with _open(options) as model:
-        posterior = model.encode(read_images(images, model, limit))
-    target.write_arrays(posterior._asdict())
-    said = f"latents of {len(posterior.mean)} images, {posterior.mean.shape[1]} each"
-    target.announce(said, ran_on=_found_by_auto(model, options))
+    IMAGES are picture files, folders of them, or one .npy or .npz.
+    """
+    with Work(options, arrays_only=True) as work:
+        from vae_runtime.cli.inputs import read_images
+
+        given = read_images(images, work.model, limit)
+        work.write_posteriors(work.model.encode_stream(given), len(given))
 
 
 @vae_run.command()
 @click.argument("latents", type=click.Path(path_type=Path))
-@_grid_options
-@_output_options("decoded.png")
-@_finite_option
-@_model_options
-def decode(
-    latents: Path, output: str, *, overwrite: bool, quiet: bool, as_float: bool, **options: Any
-) -> None:
+@picture_options
+@output_options("decoded.png")
+@finite_option
+@model_options
+def decode(latents: Path, **options: Any) -> None:
     """Write the images of latents: a .npy of (N, D), or a .npz that `encode` wrote."""
-    with _Work(
-        output, overwrite=overwrite, quiet=quiet, as_float=as_float, count=None, options=options
-    ) as work:
+    with Work(options) as work:
         from vae_runtime.cli.inputs import read_latents
 
-        work.write(work.model.decode(read_latents(latents), dtype=work.dtype), "decoded images")
+        given = read_latents(latents, work.model)
+        work.write_images(work.model.decode_stream(given, dtype=work.dtype), len(given), "decoded images")
 
 
 @vae_run.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@_model_options
+@model_options
 def info(*, as_json: bool, **options: Any) -> None:
     """Show a model's card, and what this installation can run it on."""
     from dataclasses import asdict
@@ -279,7 +180,7 @@ def info(*, as_json: bool, **options: Any) -> None:
     from vae_runtime.providers import available_providers
     from vae_runtime.threads import available_processors
 
-    with _open(options) as model:
+    with open_model(options) as model:
         facts = {
             "vae-edge": __version__,
             "python": platform.python_version(),
@@ -302,7 +203,7 @@ def info(*, as_json: bool, **options: Any) -> None:
 
 @vae_run.command()
 @click.argument("bundle", required=False)
-@_model_options
+@model_options
 @click.pass_context
 def check(context: click.Context, /, bundle: str | None, model: str, **options: Any) -> None:
     """Test this installation and a bundle, and say in words what was verified.
@@ -323,66 +224,6 @@ def check(context: click.Context, /, bundle: str | None, model: str, **options: 
         if finding.error:
             raise finding.error
     click.echo("Everything holds.")
-
-
-class _Work:
-    """What the commands that make images share: the output is claimed first, then the model opened."""
-
-    def __init__(
-        self,
-        output: str,
-        *,
-        overwrite: bool,
-        quiet: bool,
-        as_float: bool,
-        count: int | None,
-        options: dict[str, Any],
-    ) -> None:
-        from vae_runtime.cli.outputs import Layout, Output
-
-        self.layout = Layout(*(options.pop(name) for name in ("rows", "columns", "padding", "scale")))
-        if (
-            count
-            and self.layout.rows
-            and self.layout.columns
-            and count > self.layout.rows * self.layout.columns
-        ):
-            raise click.UsageError(
-                f"{count} images do not fit into {self.layout.rows} rows of {self.layout.columns}"
-            )
-        self.output = Output(output, overwrite=overwrite, quiet=quiet)
-        self.dtype: Any = "float32" if as_float and not self.output.is_picture else "uint8"
-        self._options = options
-
-    def __enter__(self) -> _Work:
-        self.model = _open(self._options)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.model.close()
-
-    def write(self, images: Any, what: str) -> None:
-        self.output.write_images(images, self.layout)
-        self._announce(f"{len(images)} {what}")
-
-    def write_pairs(self, pairs: Any, count: int) -> None:
-        self.output.write_images(pairs, self.layout)
-        self._announce(f"{count} images, each left of its reconstruction")
-
-    def _announce(self, what: str) -> None:
-        self.output.announce(what, ran_on=_found_by_auto(self.model, self._options))
-
-
-def _open(options: dict[str, Any]) -> Model:
-    from vae_runtime.model import load
-
-    chosen = {name: value for name, value in options.items() if name != "model" and value is not None}
-    return load(options["model"], **chosen)
-
-
-def _found_by_auto(model: Model, options: dict[str, Any]) -> tuple[str, ...]:
-    """Return the providers that `--provider auto` has found; none where another was named."""
-    return model.providers if options["provider"] == "auto" else ()
 
 
 def _show(facts: dict[str, Any], indent: str = "") -> None:

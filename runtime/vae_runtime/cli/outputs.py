@@ -3,31 +3,41 @@
 faces.png          one picture, a grid
 faces.npy          the array
 faces.npz          the array by name, compressed
-faces/             a folder of PNGs (also any name without a suffix)
+faces/             a folder of PNGs (also any name without a suffix), or of .npy files of so many each
 -                  the array as .npy on stdout
+
+Arrays are written as they come, batch by batch: they may be larger than memory. What is known beforehand not to fit
+on the disk is not begun.
 """
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import click
 import numpy as np
+import numpy.lib.format as npy_format
 import numpy.typing as npt
 
 from vae_runtime.atomic import atomic_file, atomic_folder, refuse_existing
 from vae_runtime.cli.pictures import enlarge, save_png
-from vae_runtime.errors import printable
+from vae_runtime.errors import EnvironmentProblem, printable
 from vae_runtime.images import to_uint8
-from vae_runtime.memory import require_memory
+from vae_runtime.memory import readable_size, require_memory
 from vae_runtime.tiling import grid
+
+Array = npt.NDArray[Any]
 
 _KINDS = (".png", ".npy", ".npz")
 _STDOUT = "-"
+_FOLDER = "folder"
 
 
 @dataclass(frozen=True)
@@ -40,11 +50,43 @@ class Layout:
     scale: int = 1
 
 
+@dataclass(frozen=True)
+class Kind:
+    """Type and shape of an array of which only batches are ever there."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+        return self.dtype.itemsize * int(np.prod(self.shape, dtype=object))
+
+    def of(self, count: int) -> Kind:
+        """Return the kind of so many of its rows."""
+        return Kind(self.dtype, (count, *self.shape[1:]))
+
+
 class Output:
     """A place to write to. Made before the work begins, so that a place that is taken costs no work."""
 
-    def __init__(self, name: str, *, overwrite: bool, quiet: bool = False, arrays_only: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        overwrite: bool,
+        quiet: bool = False,
+        arrays_only: bool = False,
+        shard_size: int | None = None,
+    ) -> None:
         """Check the name.
+
+        Args:
+            name: what was typed.
+            overwrite: replace what is there.
+            quiet: say nothing of what was written.
+            arrays_only: refuse pictures.
+            shard_size: a folder holds arrays of so many images, not pictures.
 
         Raises:
             click.UsageError: a suffix that means nothing here.
@@ -55,6 +97,11 @@ class Output:
         self.overwrite = overwrite
         self.quiet = quiet
         self.kind = _kind(name, arrays_only=arrays_only)
+        self.shard_size = shard_size
+        if shard_size is not None and self.kind != _FOLDER:
+            raise click.UsageError(
+                f"--shard-size fills a folder with .npy files; expected an output without suffix, not {name!r}"
+            )
         if self.kind == _STDOUT:
             if sys.stdout.isatty():
                 raise click.UsageError("-o - writes binary data; send it to a file or a program")
@@ -64,33 +111,51 @@ class Output:
     @property
     def is_picture(self) -> bool:
         """Whether it takes pictures rather than arrays."""
-        return self.kind in (".png", "folder")
+        return self.kind == ".png" or (self.kind == _FOLDER and self.shard_size is None)
 
-    def write_images(self, images: npt.NDArray[Any], layout: Layout) -> None:
-        """Write (N, H, W[, C]) uint8 pictures or (N, C, H, W) float32 images."""
+    def write(self, batches: Iterable[Array], kind: Kind, layout: Layout) -> None:
+        """Write images: (N, H, W[, C]) uint8 pictures, or (N, C, H, W) float32 images where it takes arrays.
+
+        Args:
+            batches: consecutive rows of all.
+            kind: what they are together.
+            layout: of a PNG.
+        """
         if self.kind == ".png":
-            sheet = grid(images, layout.rows, layout.columns, padding=layout.padding)
-            require_memory(2 * sheet.size * layout.scale**2, f"a PNG {layout.scale} times as large")
-            picture = enlarge(sheet, layout.scale)
-            with atomic_file(self.path, overwrite=self.overwrite) as beside:
-                save_png(beside, picture)
-        elif self.kind == "folder":
-            self._write_folder(images if images.dtype == np.uint8 else to_uint8(images), layout)
+            self.write_sheet(together(batches, kind), layout)
+        elif self.shard_size is not None:
+            self._write_shards(_Rows(batches), kind, self.shard_size)
+        elif self.kind == _FOLDER:
+            self._write_pngs(batches, kind.shape[0], layout)
         else:
-            self.write_arrays({"images": images})
+            self.write_array(batches, kind, "images")
 
-    def write_arrays(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Write arrays by name; .npy and stdout take the first of them."""
-        first = next(iter(arrays.values()))
+    def write_sheet(self, images: Array, layout: Layout) -> None:
+        """Write one PNG with all images in a grid."""
+        sheet = grid(images, layout.rows, layout.columns, padding=layout.padding)
+        require_memory(2 * sheet.size * layout.scale**2, f"a PNG {layout.scale} times as large")
+        picture = enlarge(sheet, layout.scale)
+        with atomic_file(self.path, overwrite=self.overwrite) as beside:
+            save_png(beside, picture)
+
+    def write_array(self, batches: Iterable[Array], kind: Kind, name: str) -> None:
+        """Write one array; `name` is what a .npz calls it."""
         if self.kind == _STDOUT:
-            np.save(_Piecewise(sys.stdout.buffer), first, allow_pickle=False)
+            _write_npy(sys.stdout.buffer, batches, kind)
             sys.stdout.buffer.flush()
             return
-        with atomic_file(self.path, overwrite=self.overwrite) as beside, beside.open("wb") as file:
-            if self.kind == ".npz":
-                np.savez_compressed(file, **dict[str, Any](arrays))
+        with self._file(kind.nbytes if self.kind == ".npy" else 0) as file:
+            if self.kind == ".npy":
+                _write_npy(file, batches, kind)
             else:
-                np.save(_Piecewise(file), first, allow_pickle=False)
+                with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+                    _write_member(archive, name, batches, kind)
+
+    def write_npz(self, arrays: Mapping[str, Array]) -> None:
+        """Write several arrays by their names."""
+        with self._file() as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, array in arrays.items():
+                _write_member(archive, name, [array], Kind(array.dtype, array.shape))
 
     def announce(self, what: str, *, ran_on: Sequence[str] = ()) -> None:
         """Say on stderr what was written where, and what ran it, unless nothing is to be said.
@@ -104,25 +169,97 @@ class Output:
         provider = f" (on {', '.join(ran_on)})" if ran_on else ""
         click.echo(f"{what}{place}{provider}", err=True)
 
-    def _write_folder(self, pictures: npt.NDArray[np.uint8], layout: Layout) -> None:
-        digits = max(4, len(str(len(pictures) - 1)))
-        with atomic_folder(self.path, overwrite=self.overwrite, ours=_holds_numbered_pngs) as beside:
-            for index, picture in enumerate(pictures):
-                save_png(beside / f"{index:0{digits}d}.png", enlarge(picture, layout.scale))
+    @contextlib.contextmanager
+    def _file(self, size: int = 0) -> Iterator[IO[bytes]]:
+        _require_disk(self.path, size)
+        with atomic_file(self.path, overwrite=self.overwrite) as beside, beside.open("wb") as file:
+            yield file
+
+    def _write_pngs(self, batches: Iterable[Array], count: int, layout: Layout) -> None:
+        digits = max(4, len(str(count - 1)))
+        with self._folder() as beside:
+            index = 0
+            for images in batches:
+                for picture in images if images.dtype == np.uint8 else to_uint8(images):
+                    save_png(beside / f"{index:0{digits}d}.png", enlarge(picture, layout.scale))
+                    index += 1
+
+    def _write_shards(self, rows: _Rows, kind: Kind, size: int) -> None:
+        starts = range(0, kind.shape[0], size)
+        digits = max(5, len(str(len(starts) - 1)))
+        _require_disk(self.path, kind.nbytes)
+        with self._folder() as beside:
+            for index, start in enumerate(starts):
+                count = min(size, kind.shape[0] - start)
+                with (beside / f"{index:0{digits}d}.npy").open("wb") as file:
+                    _write_npy(file, rows.take(count), kind.of(count))
+
+    def _folder(self) -> contextlib.AbstractContextManager[Path]:
+        return atomic_folder(self.path, overwrite=self.overwrite, ours=_holds_numbered_files)
 
 
-class _Piecewise:
-    """A file that can only be written to.
+class _Rows:
+    """Batches of rows, to be taken in other numbers than they come in."""
+
+    def __init__(self, batches: Iterable[Array]) -> None:
+        self._batches = iter(batches)
+        self._left: Array | None = None
+
+    def take(self, count: int) -> Iterator[Array]:
+        """Give the next so many rows."""
+        while count > 0:
+            rows = next(self._batches) if self._left is None else self._left
+            taken, left = rows[:count], rows[count:]
+            self._left = left if len(left) else None
+            count -= len(taken)
+            yield taken
+
+
+def together(batches: Iterable[Array], kind: Kind) -> Array:
+    """Return batches as one array."""
+    require_memory(kind.nbytes, f"{kind.shape[0]} images")
+    whole = np.empty(kind.shape, kind.dtype)
+    start = 0
+    for batch in batches:
+        whole[start : start + len(batch)] = batch
+        start += len(batch)
+    return whole
+
+
+def _write_npy(file: IO[bytes], batches: Iterable[Array], kind: Kind) -> None:
+    """Write what numpy.save would, to a file that can only be written to.
 
     Into a real one numpy writes by C's own means, which do not say why they failed, and ask a pipe for its position.
     """
+    descr = npy_format.dtype_to_descr(kind.dtype)
+    npy_format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": kind.shape})
+    for batch in batches:
+        if batch.size:
+            file.write(np.ascontiguousarray(batch).data.cast("B"))
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.write = file.write
+
+def _write_member(archive: zipfile.ZipFile, name: str, batches: Iterable[Array], kind: Kind) -> None:
+    """Write what numpy.savez_compressed would."""
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        _write_npy(member, batches, kind)
 
 
-def _holds_numbered_pngs(folder: Path) -> bool:
-    return all(path.suffix == ".png" and path.stem.isdigit() for path in folder.iterdir())
+def _require_disk(target: Path, size: int) -> None:
+    """Raise where a disk has less left than is going to be written, before the time is spent and the disk filled."""
+    try:
+        folder = next(parent for parent in target.absolute().parents if parent.exists())
+        left = shutil.disk_usage(folder).free
+    except OSError:  # some network drives do not say; whatever else it means, writing will tell
+        return
+    if size > left:
+        raise EnvironmentProblem(
+            f"cannot write {target}: it would take {readable_size(size)}, and the disk has {readable_size(left)} "
+            "left; nothing was changed there"
+        )
+
+
+def _holds_numbered_files(folder: Path) -> bool:
+    return all(path.suffix in (".png", ".npy") and path.stem.isdigit() for path in folder.iterdir())
 
 
 def _kind(name: str, *, arrays_only: bool) -> str:
@@ -137,6 +274,6 @@ def _kind(name: str, *, arrays_only: bool) -> str:
     if suffix in kinds:
         return suffix
     if not suffix and not arrays_only:
-        return "folder"
+        return _FOLDER
     folder = "" if arrays_only else ", a name without suffix (a folder of PNGs)"
     raise click.UsageError(f"output {name!r}: expected a name in {', '.join(kinds)}{folder} or - for stdout")

@@ -112,7 +112,9 @@ def load_pictures(files: Iterable[Path], height: int, width: int, channels: int)
 
 def save_png(path: Path, picture: Pixels) -> None:
     """Write one (H, W) or (H, W, 3) uint8 picture as PNG."""
-    Image.fromarray(picture).save(path, format="PNG")
+    encoded = io.BytesIO()
+    Image.fromarray(picture).save(encoded, format="PNG")
+    path.write_bytes(encoded.getbuffer())  # at once: Pillow would look into the file in between
 
 
 def enlarge(picture: Pixels, factor: int) -> Pixels:

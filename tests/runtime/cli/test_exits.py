@@ -203,6 +203,8 @@ def test_a_signal_during_the_work_leaves_at_once_and_nothing_behind(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=tmp_path,
+        # As people start it: of a file that is being opened at that moment Python would warn that nobody closed it.
+        env={**environment(), "PYTHONWARNINGS": ""},
     ) as process:  # fmt: skip
         assert process.stderr is not None
         for _ in range(2):  # the encoder and the decoder are open

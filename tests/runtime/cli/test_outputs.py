@@ -205,10 +205,10 @@ def test_a_full_disk_leaves_with_4_and_the_old_output(gray_bundle: Path, name: s
     assert names() == sorted(["in.npy", "latents-in.npy", name])
 
 
-def test_too_much_at_once_leaves_with_4(gray_bundle: Path) -> None:
-    most = 1 << 30  # bytes; the noise alone would be more
+def test_a_sheet_of_too_much_leaves_with_4(gray_bundle: Path) -> None:
+    most = 1 << 30  # bytes; the pictures alone would be more
     with start(
-        "sample", "-n", 100_000_000, "--float", "--model", gray_bundle, "-o", "a.npy",
+        "sample", "-n", 100_000_000, "--model", gray_bundle, "-o", "a.png",
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)),

@@ -1,0 +1,111 @@
+"""What the commands that make something share: the output is claimed first, then the model opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from vae_runtime.model import Model, Posterior
+
+
+class Work:
+    """A model at work for one command; for a `with` block."""
+
+    def __init__(
+        self, options: dict[str, Any], *, count: int | None = None, arrays_only: bool = False
+    ) -> None:
+        """Claim the output.
+
+        Args:
+            options: of the command: those of `model_options`, `output_options`, and `picture_options` unless only
+                arrays are written.
+            count: how many images there will be, where that is known.
+            arrays_only: refuse pictures.
+
+        Raises:
+            click.UsageError: what was typed does not go together.
+            OutputExistsError: the output is there already.
+        """
+        from vae_runtime.cli.outputs import Layout, Output
+
+        self._options = dict(options)
+        take = self._options.pop
+        name, self._quiet = take("output"), take("quiet")
+        as_float = take("as_float", False)
+        places = {place: take(place, None) for place in ("rows", "columns")}
+        self.layout = Layout(**places, padding=take("padding", 0), scale=take("scale", 1))
+        _require_fit(count, **places)
+        self.output = Output(
+            name,
+            overwrite=take("overwrite"),
+            quiet=self._quiet,
+            arrays_only=arrays_only,
+            shard_size=take("shard_size", None),
+        )
+        self.dtype: Any = "float32" if as_float and not self.output.is_picture else "uint8"
+
+    def __enter__(self) -> Work:
+        self.model = open_model(self._options)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.model.close()
+
+    def write_images(self, batches: Iterable[Any], count: int, what: str) -> None:
+        """Write images as they come, with a bar of progress, and say so."""
+        import numpy as np
+
+        from vae_runtime.cli.outputs import Kind
+        from vae_runtime.cli.progress import with_progress
+
+        channels, height, width = self.model.card.image_shape
+        if self.dtype == "float32":
+            shape: tuple[int, ...] = (count, channels, height, width)
+        else:
+            shape = (count, height, width) if channels == 1 else (count, height, width, channels)
+        batches = with_progress(batches, count, quiet=self._quiet)
+        self.output.write(batches, Kind(np.dtype(self.dtype), shape), self.layout)
+        self.announce(f"{count} {what}")
+
+    def write_posteriors(self, batches: Iterable[Posterior], count: int) -> None:
+        """Write latents: the means as they come, or means and log-variances by name; and say so."""
+        import numpy as np
+
+        from vae_runtime.cli.outputs import Kind, together
+        from vae_runtime.cli.progress import with_progress
+
+        size = self.model.card.latent_size
+        pairs = with_progress(
+            (np.stack(posterior, axis=1) for posterior in batches), count, quiet=self._quiet
+        )
+        kind = Kind(np.dtype(np.float32), (count, size))
+        if self.output.kind == ".npz":
+            both = together(pairs, Kind(kind.dtype, (count, 2, size)))
+            self.output.write_npz({"mean": both[:, 0], "logvar": both[:, 1]})
+        else:
+            self.output.write_array((batch[:, 0] for batch in pairs), kind, "mean")
+        self.announce(f"latents of {count} images, {size} each")
+
+    def announce(self, what: str) -> None:
+        """Say what was written, and what `--provider auto` has found."""
+        found = self._options["provider"] == "auto"
+        self.output.announce(what, ran_on=self.model.providers if found else ())
+
+
+def open_model(options: dict[str, Any]) -> Model:
+    """Open the model that the options of `model_options` say."""
+    from vae_runtime.model import load
+
+    chosen = {name: value for name, value in options.items() if name != "model" and value is not None}
+    return load(options["model"], **chosen)
+
+
+def _require_fit(count: int | None, rows: int | None, columns: int | None) -> None:
+    if count and rows and columns and count > rows * columns:
+        raise click.UsageError(f"{count} images do not fit into {rows} rows of {columns}")
