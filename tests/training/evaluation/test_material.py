@@ -134,8 +134,18 @@ def test_a_model_without_a_recipe_needs_to_be_told_its_images() -> None:
         settings_of_data(Known(None, None), None, None, None)
 
 
-def test_a_rival_that_was_split_otherwise_is_told_of(bars: Callable[..., ImageSet]) -> None:
+def test_a_rival_that_was_split_otherwise_or_trained_on_other_images_is_told_of(
+    bars: Callable[..., ImageSet],
+) -> None:
     images = bars(40)
-    assert notes_on_rival(known(images), known(images)) == []
-    assert "split otherwise" in notes_on_rival(known(images), known(images, seed=6))[0]
-    assert "split otherwise" in notes_on_rival(known(images), Known(None, None))[0]
+    model = known(images)
+    assert notes_on_rival(model, known(images)) == []
+    assert "split otherwise" in notes_on_rival(model, known(images, seed=6))[0]
+    assert "split otherwise" in notes_on_rival(model, known(images, validation=0.1))[0]
+    assert "split otherwise" in notes_on_rival(model, Known(None, None))[0]
+    here, there = (
+        Known(replace(model.config, data=replace(model.config.data, source=source)), None)
+        for source in ("/here/bars.npy", "bars.npy")
+    )
+    assert notes_on_rival(here, there) == []  # a bundle knows no path
+    assert "trained on other images" in notes_on_rival(model, there)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -111,15 +112,24 @@ def _split_settings(subject: Subject, images: ImageSet, notes: list[str]) -> tup
 
 
 def notes_on_rival(subject: Subject, rival: Subject) -> list[str]:
-    """Say where another model may have been trained on what is held out here."""
-    if _what_splits(subject.config) == _what_splits(rival.config) and subject.config is not None:
-        return []
-    return [
-        f"{rival.name} was split otherwise, or does not tell: images held out here may have been trained on there"
-    ]
+    """Say where another model was trained on other images, or may have been trained on what is held out here."""
+    ours, theirs = subject.config, rival.config
+    if ours is None or theirs is None:
+        same = False
+    elif _data(subject) != _data(rival):
+        return [f"{rival.name} was trained on other images than {subject.name}"]
+    else:
+        same = _split(ours) == _split(theirs)
+    uncertain = (
+        f"{rival.name} was split otherwise, or does not tell: images held out here may be trained on there"
+    )
+    return [] if same else [uncertain]
 
 
-def _what_splits(config: Config | None) -> tuple[object, ...] | None:
-    if config is None:
-        return None
-    return (config.data.validation, config.data.groups, config.data.array, config.training.seed)
+def _data(subject: Subject) -> str:
+    """Return what tells the data of two models apart, as far as both tell: a bundle knows a name, no path."""
+    return Path(subject.config.data.source).name if subject.config else ""
+
+
+def _split(config: Config) -> tuple[object, ...]:
+    return config.data.validation, config.data.groups, config.training.seed

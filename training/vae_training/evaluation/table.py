@@ -118,8 +118,8 @@ def _rows(models: Sequence[ModelFigures], real: RealFigures) -> Iterator[Row]:
 
 def explanations(models: Sequence[ModelFigures]) -> Iterator[str]:
     """Say in words what the table cannot: units, and what the columns stand for."""
-    for model in models:
-        yield f"nats of {model.name}: {model.bounds.unit}"
+    for unit in dict.fromkeys(model.bounds.unit for model in models):
+        yield f"nats of {', '.join(model.name for model in models if model.bounds.unit == unit)}: {unit}"
     yield (
         "real images: as many training images, none of the same group, in the place of samples; for the nearest "
         "training image, the held-out images themselves. (x) is how many times their distance"
