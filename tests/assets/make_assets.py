@@ -1,6 +1,7 @@
-"""Write the two tiny bundles that the runtime's tests open, and what PyTorch says of them.
+"""Write the tiny bundles that the runtime's tests open, and what PyTorch says of them.
 
-    python tests/assets/make_assets.py
+    python tests/assets/make_assets.py            all of them
+    python tests/assets/make_assets.py tiny-int8  one of them
 
 The weights are drawn, not trained, and made large enough that images differ from each other. Beside each
 bundle's files lies `expected.npz`: inputs, and the outputs that PyTorch gives for them, so that the tests
@@ -26,16 +27,21 @@ from vae_training.data import ImageSet
 from vae_training.model import VAE
 
 ASSETS = Path(__file__).resolve().parent
+GRAY = ModelConfig(height=8, width=12, channels=1, filters=(2, 3), latent_size=3)
+COLOUR = ModelConfig(height=8, width=8, channels=3, filters=(2, 3), latent_size=4)
+# In fp32 layers stay as PyTorch has them: the runtime's tests look at both transposed convolutions.
 BUNDLES = {
-    "tiny-gray": ModelConfig(height=8, width=12, channels=1, filters=(2, 3), latent_size=3),
-    "tiny-colour": ModelConfig(height=8, width=8, channels=3, filters=(2, 3), latent_size=4),
+    "tiny-gray": (GRAY, "fp32"),
+    "tiny-colour": (COLOUR, "fp32"),
+    "tiny-fp16": (COLOUR, "fp16"),
+    "tiny-int8": (GRAY, "int8"),
 }
 OPSET = 17
 INPUTS = 5
 GAIN = 3.0
 
 
-def make(name: str, config: ModelConfig) -> None:
+def make(name: str, config: ModelConfig, precision: str) -> None:
     torch.manual_seed(20)
     model = VAE(config).eval().requires_grad_(False)
     for parameter in model.parameters():
@@ -47,7 +53,14 @@ def make(name: str, config: ModelConfig) -> None:
         Source(model, name=name),
         ImageSet(pictures, groups=None, name="noise", source="uniform noise"),
         ASSETS / name,
-        Settings(opset=OPSET, name=name, license="MIT", data="none: the weights are drawn"),
+        Settings(
+            opset=OPSET,
+            name=name,
+            license="MIT",
+            data="none: the weights are drawn",
+            precision=precision,
+            optimize=precision != "fp32",
+        ),
         overwrite=True,
     )
     image = torch.rand(INPUTS, *config.image_shape)
@@ -64,5 +77,5 @@ def make(name: str, config: ModelConfig) -> None:
 
 
 if __name__ == "__main__":
-    for name, config in BUNDLES.items():
-        make(name, config)
+    for name in sys.argv[1:] or BUNDLES:
+        make(name, *BUNDLES[name])

@@ -39,12 +39,19 @@ cards = st.builds(
     data=texts,
     recipe=st.dictionaries(texts, st.integers() | texts | st.booleans() | st.none(), max_size=3),
     quality=st.dictionaries(texts, st.floats(allow_nan=False, allow_infinity=False), max_size=3),
+    fidelity=st.dictionaries(texts, st.floats(allow_nan=False, allow_infinity=False), max_size=3),
 )
 
 
 @given(cards)
 def test_a_card_comes_back_as_it_was_written(card: Card) -> None:
     assert Card.from_metadata(card.to_metadata(), "here") == card
+
+
+def test_cards_from_before_there_were_lower_precisions_tell_of_no_fidelity() -> None:
+    older = {name: value for name, value in RECORD.items() if name != "fidelity"}
+    assert Card.from_metadata(json.dumps(older), "here").fidelity == {}
+    assert Card.from_metadata(json.dumps(older), "here") == CARD
 
 
 def test_unknown_keys_are_ignored() -> None:
@@ -108,7 +115,7 @@ def test_what_is_no_card_of_this_format_is_refused(text: str, message: str) -> N
         *(
             (field, ..., f"card field '{field}' is None; expected")
             for field in RECORD
-            if field != "format_version"
+            if field not in ("format_version", "fidelity")
         ),
         ("name", 7, "'name' is 7; expected text"),
         ("role", ["decoder"], "expected text"),
@@ -135,6 +142,8 @@ def test_what_is_no_card_of_this_format_is_refused(text: str, message: str) -> N
         ("quality", 1.0, "'quality' is 1.0; expected an object"),
         ("quality", {"psnr": "high"}, "'quality.psnr' is 'high'; expected a number"),
         ("quality", {"psnr": True}, "'quality.psnr' is True; expected a number"),
+        ("fidelity", [1.0], r"'fidelity' is \[1.0\]; expected an object"),
+        ("fidelity", {"psnr_db": "40"}, "'fidelity.psnr_db' is '40'; expected a number"),
         ("data", ["x" * 9999], r"'data' is \['x{98}\.\.\.; expected text"),
     ],
     ids=str,
