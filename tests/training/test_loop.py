@@ -399,7 +399,7 @@ def test_a_run_is_not_resumed_as_another_model(bars: Images, small: Small, tmp_p
     ("name", "words"),
     [
         ("random.noise", "holds no random state"),
-        ("losses", "holds no random state"),
+        ("losses", "holds no losses"),
         ("optimizer.decoder.fc.bias.exp_avg", r"no fitting optimizer state 'exp_avg' for decoder\.fc\.bias"),
     ],
 )

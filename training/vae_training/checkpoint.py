@@ -76,7 +76,7 @@ class Checkpoint:
     def is_complete(self, config: Config) -> bool:
         """Whether a run of these settings has nothing left to do after it."""
         is_fitted = config.training.prior == "standard" or self.prior is not None
-        return self.position.epoch >= config.training.epochs and is_fitted
+        return self.position.epoch >= config.training.all_epochs and is_fitted
 
 
 def save_checkpoint(

@@ -167,6 +167,12 @@ class _TrainingUnlessNamed(click.Group):
     help="Where samples are drawn from: the standard normal, or a flow fitted to where images are."
     + _default(TrainingConfig, "prior"),
 )
+@click.option(
+    "--sharpen-epochs",
+    type=click.IntRange(0, MOST),
+    help="Passes more, in which the decoder learns to draw what a discriminator takes for real."
+    + _default(TrainingConfig, "sharpen_epochs"),
+)
 @click.option("--flip", is_flag=True, default=None, help="Mirror every other image that is trained on.")
 @click.option(
     "--shift",
@@ -374,7 +380,9 @@ def _override(config: Config, options: dict[str, Any]) -> Config:
 
 def _refuse_with_resume(options: dict[str, Any], config_file: Path | None, output: Path | None) -> None:
     refused = [
-        f"--{name.replace('_', '-')}" for name in options if name not in ("epochs", "device", "source")
+        f"--{name.replace('_', '-')}"
+        for name in options
+        if name not in ("epochs", "sharpen_epochs", "device", "source")
     ]
     refused += ["--config"] * (config_file is not None) + ["--output"] * (output is not None)
     if refused:

@@ -127,6 +127,8 @@ class TrainingConfig:
     prior: str = "standard"
     """`standard`, the standard normal; or `flow`, one that is fitted to the latents of the images when all else is
     done."""
+    sharpen_epochs: int = 0
+    """Epochs, after the others, in which the decoder alone learns to draw what a discriminator takes for real."""
     flip: bool = False
     """Mirror every other image that is trained on."""
     shift: int = 0
@@ -152,6 +154,9 @@ class TrainingConfig:
             0 < self.learning_rate < 1e3, "training.learning_rate", self.learning_rate, "above 0, below 1000"
         )
         _require(0 <= self.beta < 1e6, "training.beta", self.beta, "at least 0, below 1000000")
+        _require(
+            0 <= self.sharpen_epochs <= MOST, "training.sharpen_epochs", self.sharpen_epochs, f"0 to {MOST}"
+        )
         _require(0 <= self.clip_gradient < 1e9, "training.clip_gradient", self.clip_gradient, "at least 0")
         _require(0 <= self.free_bits < 1e6, "training.free_bits", self.free_bits, "at least 0, below 1000000")
         _require(
@@ -188,6 +193,11 @@ class TrainingConfig:
         except ValueError:
             return None
         return scale if _SMALLEST_SCALE <= scale <= 1.0 else None
+
+    @property
+    def all_epochs(self) -> int:
+        """How many there are in both stages."""
+        return self.epochs + self.sharpen_epochs
 
 
 SCHEDULES = ("constant", "onecycle", "cosine")

@@ -26,7 +26,7 @@ from vae_training.model import VAE, Decoder, Encoder, reparameterize
 def forward_on_cpu(model: VAE, image: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Do what `VAE.forward` does: images (N, C, H, W) and noise (N, D) to logits, mean and logvar."""
     mean, logvar = _encode(model.encoder, image.contiguous(memory_format=torch.channels_last))
-    return _decode(model.decoder, reparameterize(mean, logvar, noise)), mean, logvar
+    return decode_on_cpu(model.decoder, reparameterize(mean, logvar, noise)), mean, logvar
 
 
 def _encode(encoder: Encoder, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,7 +43,8 @@ def _head(head: nn.Linear, features: Tensor, channels: int) -> Tensor:
     return F.linear(features, weight, head.bias)
 
 
-def _decode(decoder: Decoder, latent: Tensor) -> Tensor:
+def decode_on_cpu(decoder: Decoder, latent: Tensor) -> Tensor:
+    """Do what `Decoder.logits` does: latents (N, D) to logits (N, C, H, W)."""
     hidden = decoder.fc(latent).view(-1, *decoder.shape)  # (N, F2, H/4, W/4)
     if decoder.fc_relu:
         hidden = torch.relu_(hidden)

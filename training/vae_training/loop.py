@@ -17,41 +17,31 @@ from torch import Tensor, nn
 from vae_runtime.latent import generator as numpy_generator
 from vae_training.augmentation import Augmentation
 from vae_training.batches import Batches, to_device, to_float
-from vae_training.checkpoint import (
-    Checkpoint,
-    Position,
-    model_from_weights,
-    prior_from_weights,
-    refuse_diverged,
-    save_checkpoint,
-)
+from vae_training.checkpoint import Checkpoint, Position, model_from_weights, refuse_diverged, save_checkpoint
 from vae_training.compiling import decide_compile
 from vae_training.config import Config
 from vae_training.cpu_forward import forward_on_cpu
 from vae_training.data import ImageSet, split
 from vae_training.device import choose_device, describe_device
-from vae_training.errors import CheckpointError, DivergedError
+from vae_training.errors import DivergedError
 from vae_training.flow import Flow
 from vae_training.interruption import Interrupted, SignalWatch
 from vae_training.kl_shaping import beta_at, kl_per_latent
 from vae_training.likelihood import Likelihood
 from vae_training.model import VAE
 from vae_training.objective import Loss, beta_vae_loss, detached
-from vae_training.optimizer_state import optimizer_from_tensors, optimizer_to_tensors
 from vae_training.plots import plot_losses
 from vae_training.prior_fitting import fit_flow
 from vae_training.progress import Observer
 from vae_training.run_folder import RunFolder
 from vae_training.schedule import learning_rate
+from vae_training.sharpening import Sharpening
 from vae_training.sheets import write_reconstruction_sheet, write_sample_sheet
+from vae_training.trainer_state import restore, trainer_to_tensors
 from vae_training.weight_average import WeightAverage
 
 _VALIDATION_BATCH = 512
 _SAVE_AFTER = 600.0  # seconds: what a run whose epochs are long loses at most
-_RANDOM = "random.noise"
-_LOSSES = "losses"
-_CURRENT = "current."  # names of the weights that are trained begin so, where their average is what is kept
-_LIKELIHOOD = "likelihood."
 _FASTER = 10.0  # times the learning rate
 _PARTS = ("loss", "reconstruction", "kl")
 
@@ -109,10 +99,13 @@ class Trainer:
         self.position = Position(epoch=0, step=0, total_steps=0)
         self.losses = self._no_losses()
         self.prior: Flow | None = None
+        self.sharpening: Sharpening | None = None
 
     @property
     def kept(self) -> VAE:
-        """The model that is measured, drawn, saved and exported: the average of the weights where one is taken."""
+        """The model that is measured, drawn, saved and exported: an average of the weights where one is taken."""
+        if self.sharpening:
+            return self.sharpening.best
         return self.average.model if self.average else self.model
 
     def begin_with(self, weights: Mapping[str, Tensor], source: str) -> None:
@@ -128,61 +121,13 @@ class Trainer:
         """Go on from a checkpoint as if the run had never stopped.
 
         Raises:
-            CheckpointError: it belongs to other images or another model.
+            CheckpointError: it belongs to other images or another model, or is not whole.
         """
-        if checkpoint.data_fingerprint != self.fingerprint:
-            raise CheckpointError(
-                f"{checkpoint.path}: was trained on other images than {self.config.data.source!r} holds now; "
-                "expected the same data set"
-            )
-        source = str(checkpoint.path)
-        self._require_possible(checkpoint.position, source)
-        random, losses = checkpoint.training.get(_RANDOM), checkpoint.training.get(_LOSSES)
-        if random is None or losses is None:
-            raise CheckpointError(f"{source}: holds no random state; it cannot be resumed")
-        expected = self.noise.get_state()
-        if random.dtype != expected.dtype or random.shape != expected.shape:
-            raise CheckpointError(f"{source}: was written on another kind of device; resume it on that kind")
-        if losses.dtype != torch.float32 or losses.shape != (checkpoint.position.step, len(_PARTS)):
-            raise CheckpointError(
-                f"{source}: does not hold the losses of its {checkpoint.position.step} steps"
-            )
-        self.begin_with(checkpoint.weights, source)
-        if self.average:
-            self._put_back_current(checkpoint.training, source)
-        if checkpoint.position.total_steps:
-            optimizer_from_tensors(self.optimizer, self._parameters(), checkpoint.training, source)
-        self._put_back_likelihood(checkpoint.training, source)
-        try:
-            self.noise.set_state(random)
-        except RuntimeError as error:
-            raise CheckpointError(f"{source}: its random state is none ({error})") from error
-        self.position = checkpoint.position
-        if checkpoint.prior is not None and not self._is_to_train():
-            self.prior = prior_from_weights(self.config.model, checkpoint.prior, source).to(self.device)
-        self.losses[: len(losses)] = losses.to(self.device)
+        restore(self, checkpoint)
 
-    def _put_back_current(self, tensors: Mapping[str, Tensor], source: str) -> None:
-        """Set the weights that are trained to what they were; the checkpoint's own are their average."""
-        current = {
-            name.removeprefix(_CURRENT): tensor
-            for name, tensor in tensors.items()
-            if name.startswith(_CURRENT)
-        }
-        self.model.load_state_dict(model_from_weights(self.config.model, current, source).state_dict())
-
-    def _put_back_likelihood(self, tensors: Mapping[str, Tensor], source: str) -> None:
-        for name, value in self.likelihood.state_dict().items():
-            kept = tensors.get(f"{_LIKELIHOOD}{name}")
-            if kept is None or kept.shape != value.shape or not bool(torch.isfinite(kept).all()):
-                raise CheckpointError(
-                    f"{source}: holds no fitting {name} of its likelihood; it cannot be resumed"
-                )
-            value.copy_(kept)
-
-    def _parameters(self) -> dict[str, nn.Parameter]:
+    def parameters(self) -> dict[str, nn.Parameter]:
         """Return all that the optimizer changes, by name and in its order."""
-        own = {f"{_LIKELIHOOD}{name}": value for name, value in self.likelihood.named_parameters()}
+        own = {f"likelihood.{name}": value for name, value in self.likelihood.named_parameters()}
         return {**dict(self.model.named_parameters()), **own}
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
@@ -191,16 +136,19 @@ class Trainer:
         # One number, whose logarithm has a way of two or three to go.
         return [*groups, {"params": spread, "factor": _FASTER}] if spread else groups
 
-    def _is_to_train(self) -> bool:
-        """Tell whether there are epochs left: what was fitted to the model as it is is of no use after them."""
-        return self.position.epoch < self.config.training.epochs
-
-    def _require_possible(self, position: Position, source: str) -> None:
-        steps = len(self.batches)
-        if position.step > steps or position.total_steps != position.epoch * steps + position.step:
-            raise CheckpointError(
-                f"{source}: {position} is not possible with {steps} steps an epoch; it cannot be resumed"
-            )
+    def begin_sharpening(self) -> Sharpening:
+        """Begin the second stage: from here on the encoder and the prior stay as they are."""
+        self.model.load_state_dict(self.kept.state_dict())
+        settings = self.config.training
+        self.sharpening = Sharpening(
+            self.model,
+            self.likelihood,
+            self.prior,
+            decay=settings.ema,
+            seed=settings.seed,
+            on_cpu=self._arranges,
+        )
+        return self.sharpening
 
     def run(self) -> list[dict[str, Any]]:
         """Train to the last epoch.
@@ -213,17 +161,19 @@ class Trainer:
             DivergedError: the loss became NaN or infinite; the last good checkpoint is kept.
         """
         metrics = self.folder.read_metrics()[: self.position.epoch]
-        epochs = self.config.training.epochs
+        settings = self.config.training
         compute_loss = torch.compile(self._loss, dynamic=False) if self.compiles else self._loss
         with self.observer, SignalWatch() as signals:
-            self.observer.run_began(self._describe(), epochs, len(self.batches))
-            for epoch in range(self.position.epoch, epochs):
+            self.observer.run_began(self._describe(), settings.all_epochs, len(self.batches))
+            for epoch in range(self.position.epoch, settings.all_epochs):
+                if epoch >= settings.epochs and not self.sharpening:
+                    self._fit_prior_if_wanted(signals)
+                    self.begin_sharpening()
                 row = self._train_epoch(epoch, compute_loss, signals)
                 metrics.append(row)
                 self.observer.epoch_ended(row)
                 self._save_epoch(metrics)
-            if self.config.training.prior == "flow" and self.prior is None:
-                self._fit_prior(signals)
+            self._fit_prior_if_wanted(signals)
         return metrics
 
     def _train_epoch(self, epoch: int, compute_loss: Any, signals: SignalWatch) -> dict[str, Any]:
@@ -244,6 +194,9 @@ class Trainer:
         means = self._mean_losses(len(self.batches))
         seconds = time.monotonic() - started
         self.position = Position(epoch + 1, 0, self.position.total_steps)
+        if self.sharpening:
+            seen = self.held_out if len(self.held_out) else self.batches.images
+            self.sharpening.measure(seen, self.config.training.seed)
         self.losses = self._no_losses()
         return {
             "epoch": epoch + 1,
@@ -260,16 +213,18 @@ class Trainer:
 
     def _step(self, image: Tensor, compute_loss: Any) -> Tensor:
         """Train on one batch; return its losses, (3,), without waiting for the device."""
+        if self.augmentation:
+            image = self.augmentation(image, self.noise)
+        if self.sharpening:
+            return detached(self.sharpening.step(image, self.noise))
         rate = self._learning_rate(self.position.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         self.optimizer.zero_grad(set_to_none=True)
-        if self.augmentation:
-            image = self.augmentation(image, self.noise)
         loss: Loss = compute_loss(image, self._draw_noise(len(image)), self._beta())
         loss.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         if self.config.training.clip_gradient:
-            nn.utils.clip_grad_norm_(self._parameters().values(), self.config.training.clip_gradient)
+            nn.utils.clip_grad_norm_(self.parameters().values(), self.config.training.clip_gradient)
         self.optimizer.step()
         if self.average:
             self.average.update(self.model, self.position.total_steps + 1)
@@ -311,13 +266,14 @@ class Trainer:
             return {}
         draws = numpy_generator(self.config.training.seed)
         beta = self.config.training.beta
+        was_training = self.likelihood.training
         self.likelihood.eval()
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         for images in torch.split(self.held_out, _VALIDATION_BATCH):
             noise = draws.standard_normal((len(images), self.config.model.latent_size), dtype=np.float32)
             loss = self._loss(to_float(images), torch.from_numpy(noise).to(self.device), beta, self.kept)
             sums += detached(loss).double() * len(images)
-        self.likelihood.train()
+        self.likelihood.train(was_training)
         means = (sums / len(self.held_out)).tolist()
         if not all(map(math.isfinite, means)):
             raise self._diverged("validation loss", means[0], self.position.total_steps - 1)
@@ -349,8 +305,10 @@ class Trainer:
             f"{kept}. Try a lower --learning-rate"
         )
 
-    def _fit_prior(self, signals: SignalWatch) -> None:
+    def _fit_prior_if_wanted(self, signals: SignalWatch) -> None:
         """Fit the prior to the latents of the images, draw samples once more, and save it with the rest."""
+        if self.config.training.prior == "standard" or self.prior:
+            return
 
         def leave_if_told(done: int, total: int) -> None:
             if signals.received:
@@ -376,26 +334,19 @@ class Trainer:
         # The checkpoint comes last: whatever is cut short before it is written again when the run goes on.
         self.folder.write_metrics(metrics)
         plot_losses(self.folder.loss_curve, metrics, self.config.training.beta)
-        write_sample_sheet(self.folder.sheet(self.position.epoch), self.kept, self.device)
+        write_sample_sheet(self.folder.sheet(self.position.epoch), self.kept, self.device, self.prior)
         if len(self.held_out):
             write_reconstruction_sheet(self.folder.reconstructions, self.kept, self.held_out)
         self._save()
 
     def _save(self) -> None:
-        current = self.model.state_dict() if self.average else {}
         save_checkpoint(
             self.folder.checkpoints,
             config=self.config,
             position=self.position,
             data_fingerprint=self.fingerprint,
             weights=self.kept.state_dict(),
-            training={
-                **{f"{_CURRENT}{name}": tensor for name, tensor in current.items()},
-                **{f"{_LIKELIHOOD}{name}": value for name, value in self.likelihood.state_dict().items()},
-                **optimizer_to_tensors(self.optimizer, self._parameters()),
-                _RANDOM: self.noise.get_state(),
-                _LOSSES: self.losses[: self.position.step],
-            },
+            training=trainer_to_tensors(self),
             prior=self.prior.state_dict() if self.prior else None,
         )
         self.saved_at = time.monotonic()
@@ -426,6 +377,8 @@ class Trainer:
         return torch.randn(shape, generator=self.noise, device=self.device)
 
     def _learning_rate(self, step: int) -> float:
+        if self.sharpening:
+            return self.sharpening.learning_rate
         settings = self.config.training
         return learning_rate(settings.schedule, settings.learning_rate, step, self.total_steps)
 

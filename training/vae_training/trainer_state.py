@@ -1,0 +1,120 @@
+"""All that a run needs to go on as if it had never stopped: out of a trainer into named tensors, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from vae_training.checkpoint import Checkpoint, Position, model_from_weights, prior_from_weights
+from vae_training.errors import CheckpointError
+from vae_training.optimizer_state import optimizer_from_tensors, optimizer_to_tensors
+
+if TYPE_CHECKING:
+    from vae_training.loop import Trainer
+
+_RANDOM = "random.noise"
+_LOSSES = "losses"
+# What the names of tensors begin with.
+_CURRENT = "current."  # weights that are trained, where others are kept: their average
+_LIKELIHOOD = "likelihood."
+_SHARPENING = "sharpening."
+
+
+def trainer_to_tensors(trainer: Trainer) -> dict[str, Tensor]:
+    """Return the state but for the weights that are kept and the prior, which have files of their own."""
+    state = {
+        _RANDOM: trainer.noise.get_state(),
+        _LOSSES: trainer.losses[: trainer.position.step],
+        **_prefixed(_LIKELIHOOD, trainer.likelihood.state_dict()),
+    }
+    if trainer.kept is not trainer.model:
+        state |= _prefixed(_CURRENT, trainer.model.state_dict())
+    if trainer.sharpening:
+        return state | _prefixed(_SHARPENING, trainer.sharpening.to_tensors())
+    return state | optimizer_to_tensors(trainer.optimizer, trainer.parameters())
+
+
+def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    """Set a trainer that was made of the same settings and images to where the checkpoint was written.
+
+    Raises:
+        CheckpointError: it belongs to other images or another model, or something is missing or no state.
+    """
+    source, tensors = str(checkpoint.path), checkpoint.training
+    if checkpoint.data_fingerprint != trainer.fingerprint:
+        raise CheckpointError(
+            f"{source}: was trained on other images than {trainer.config.data.source!r} holds now; "
+            "expected the same data set"
+        )
+    _require_possible(checkpoint.position, len(trainer.batches), source)
+    sharpening = _below(_SHARPENING, tensors)
+    is_to_train = checkpoint.position.epoch < trainer.config.training.epochs
+    if sharpening and is_to_train:
+        raise CheckpointError(
+            f"{source}: is sharpened already, which more --epochs would undo; begin a new run with --init-from"
+        )
+    losses = _losses(tensors, checkpoint.position, source)
+    _restore_noise(trainer.noise, tensors, source)
+    _restore_likelihood(trainer.likelihood.state_dict(), tensors, source)
+    trainer.begin_with(checkpoint.weights, source)
+    trainer.position = checkpoint.position
+    trainer.losses[: len(losses)] = losses.to(trainer.device)
+    if checkpoint.prior is not None and not is_to_train:
+        prior = prior_from_weights(trainer.config.model, checkpoint.prior, source)
+        trainer.prior = prior.to(trainer.device)
+    if sharpening:
+        trainer.begin_sharpening().resume(sharpening, checkpoint.weights, source)
+    elif checkpoint.position.total_steps:
+        optimizer_from_tensors(trainer.optimizer, trainer.parameters(), tensors, source)
+    if trainer.kept is not trainer.model:
+        current = model_from_weights(trainer.config.model, _below(_CURRENT, tensors), source)
+        trainer.model.load_state_dict(current.state_dict())
+
+
+def _require_possible(position: Position, steps: int, source: str) -> None:
+    if position.step > steps or position.total_steps != position.epoch * steps + position.step:
+        raise CheckpointError(
+            f"{source}: {position} is not possible with {steps} steps an epoch; it cannot be resumed"
+        )
+
+
+def _losses(tensors: Mapping[str, Tensor], position: Position, source: str) -> Tensor:
+    losses = tensors.get(_LOSSES)
+    if losses is None:
+        raise CheckpointError(f"{source}: holds no losses; it cannot be resumed")
+    if losses.dtype != torch.float32 or losses.shape != (position.step, 3):
+        raise CheckpointError(f"{source}: does not hold the losses of its {position.step} steps")
+    return losses
+
+
+def _restore_noise(noise: torch.Generator, tensors: Mapping[str, Tensor], source: str) -> None:
+    random, expected = tensors.get(_RANDOM), noise.get_state()
+    if random is None:
+        raise CheckpointError(f"{source}: holds no random state; it cannot be resumed")
+    if random.dtype != expected.dtype or random.shape != expected.shape:
+        raise CheckpointError(f"{source}: was written on another kind of device; resume it on that kind")
+    try:
+        noise.set_state(random)
+    except RuntimeError as error:
+        raise CheckpointError(f"{source}: its random state is none ({error})") from error
+
+
+def _restore_likelihood(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
+    for name, value in state.items():
+        found = tensors.get(f"{_LIKELIHOOD}{name}")
+        if found is None or found.shape != value.shape or not bool(torch.isfinite(found).all()):
+            raise CheckpointError(
+                f"{source}: holds no fitting {name} of its likelihood; it cannot be resumed"
+            )
+        value.copy_(found)
+
+
+def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
