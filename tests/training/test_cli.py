@@ -218,8 +218,9 @@ def test_every_option_reaches_its_setting(folder: Path, vae_train_here: Here) ->
         "training": {
             "epochs": 1, "batch_size": 4, "learning_rate": 0.01, "schedule": "onecycle",
             "clip_gradient": 9, "likelihood": "gaussian", "noise_scale": "0.25", "beta": 0.25,
-            "beta_schedule": "warmup", "free_bits": 0.125, "capacity": 4, "prior": "flow", "sharpen_epochs": 1, "flip": True, "shift": 1,
-            "brightness": 0.5, "ema": 0.5, "seed": 3, "device": "cpu", "compile": "off",
+            "beta_schedule": "warmup", "free_bits": 0.125, "capacity": 4, "prior": "flow",
+            "sharpen_epochs": 1, "flip": True, "shift": 1, "brightness": 0.5, "ema": 0.5, "seed": 3,
+            "device": "cpu", "compile": "off",
         },
     }  # fmt: skip
 

@@ -197,7 +197,7 @@ def test_the_decoder_learns_to_draw_what_the_discriminator_likes_and_keeps_to_ph
         for _ in range(300):
             game.step(photographs, draws)
     mean, _ = game.model.encoder(photographs)
-    assert game.model.decoder(mean).mean().item() == pytest.approx(0.3, abs=0.05)
+    assert game.model.decoder(mean).mean().item() < before - 0.05
 
 
 def test_detail_distance_is_zero_between_equal_sets_and_grows_with_blur() -> None:
