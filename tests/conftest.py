@@ -30,6 +30,10 @@ class Ended(NamedTuple):
     err: str
 
 
+# A shell starts what runs in the background with SIGINT ignored, and so would be what tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Busy machines are slow at times, and a test that failed should fail again.
 hypothesis.settings.register_profile("tests", deadline=None, database=None, max_examples=50, derandomize=True)
 hypothesis.settings.load_profile("tests")

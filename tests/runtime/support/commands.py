@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from types import TracebackType
 from typing import Any
 
 import processes
@@ -28,12 +29,21 @@ def environment(**more: str) -> dict[str, str]:
     return processes.environment(PYTHONWARNINGS="error", **more)
 
 
-def start(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+class Started(subprocess.Popen[bytes]):
+    """A process that is not waited for by a test that has failed already."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, error, trace)
+
+
+def start(*arguments: Any, **options: Any) -> Started:
     """Start `vae-run` in a fresh interpreter; `options` as Popen takes them."""
     options.setdefault("env", environment())
-    return subprocess.Popen(
-        [sys.executable, "-c", MAIN, *map(os.fsdecode, map(as_bytes, arguments))], **options
-    )
+    return Started([sys.executable, "-c", MAIN, *map(os.fsdecode, map(as_bytes, arguments))], **options)
 
 
 def run_fresh(*arguments: Any, **more_environment: str) -> Ended:
