@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from vae_export.graphs import add_cards, build_graphs
@@ -72,7 +73,7 @@ def write_bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
     graphs = build_graphs(subject._model, 17)
     likelihood = Likelihood("gaussian", subject.likelihood.noise_scale)
 
-    def write(**changes: Any) -> Path:
+    def write(*, prior: onnx.ModelProto | None = None, **changes: Any) -> Path:
         card = Card(
             **{
                 "name": "bars",
@@ -89,7 +90,7 @@ def write_bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
         )
         folder = tmp_path_factory.mktemp("bundle")
         lines = []
-        for role, data in sorted(add_cards(graphs, card).items()):
+        for role, data in sorted(add_cards({**graphs, **({"prior": prior} if prior else {})}, card).items()):
             (folder / f"{role}.onnx").write_bytes(data)
             lines.append(f"{hashlib.sha256(data).hexdigest()}  {role}.onnx\n")
         (folder / "SHA256SUMS").write_text("".join(lines))

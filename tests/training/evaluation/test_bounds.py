@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, LowRankMultivariateNormal, Normal
 
+from vae_runtime.errors import NonFiniteError
 from vae_runtime.images import Images
 from vae_runtime.latent import Latents
 from vae_training.config import TrainingConfig
@@ -185,3 +186,12 @@ def test_a_bernoulli_on_gray_images_has_no_bits_and_says_that_it_is_no_density()
 def test_a_spread_finer_than_the_values_of_pixels_is_called_rough() -> None:
     gray = np.full((1, *SHAPE), 0.5, np.float32)
     assert "rough" in bits_per_dimension(likelihood_of("gaussian", "0.005"), gray, 10.0)[1]
+
+
+def test_posteriors_too_wide_to_draw_from_are_called_so_and_give_no_figure() -> None:
+    model = LinearModel(stretch=1e20)
+    with pytest.raises(NonFiniteError, match="posteriors that reach out to"):
+        measure_bounds(model, model.images(2), samples=5, seed=0)
+    with np.errstate(over="raise", invalid="raise"):
+        wide = LinearModel(stretch=1e12)
+        assert math.isfinite(measure_bounds(wide, wide.images(2), samples=5, seed=0).importance_weighted)

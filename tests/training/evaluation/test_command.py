@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from vae_runtime.cli.exits import run_command
+from vae_runtime.images import to_uint8
+from vae_training.cli import vae_train
 from vae_training.data import ImageSet, split
 from vae_training.evaluation.measuring import PIXELS
 from vae_training.evaluation.spaces import spaces
+from vae_training.evaluation.subjects import open_subject
 
 Here = Callable[..., Any]
 # What takes no time: the bound of a few images, by few samples.
@@ -25,6 +31,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+class Terminal(io.StringIO):
+    """Keeps what is written to it."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def names(path: Path) -> list[str]:
@@ -126,6 +139,20 @@ def test_the_page_shows_held_out_images_pixel_by_pixel(
         assert is_on(page, picture.repeat(8, 0).repeat(8, 1))  # 8 pixels a side, enlarged to 64
 
 
+def test_the_page_shows_beside_each_sample_the_training_image_that_is_nearest_to_it(
+    folder: Path, run: Path, run_data: ImageSet, vae_train_here: Here
+) -> None:
+    assert vae_train_here("evaluate", run, *QUICK, "--pictures", "page.png").code == 0
+    page = np.asarray(Image.open("page.png").convert("L"))
+    with open_subject(str(run)) as subject:
+        samples = to_uint8(subject.decode(subject.sample_latents(24, seed=0)))
+    training, _ = split(run_data, 0.25, 5)
+    bank = run_data.images[training][..., 0].astype(float)
+    for sample in samples:
+        nearest = run_data.images[training[np.square(bank - sample).mean((1, 2)).argmin()]][..., 0]
+        assert is_on(page, np.concatenate([sample, nearest], 1).repeat(8, 0).repeat(8, 1))
+
+
 def is_on(page: np.ndarray, picture: np.ndarray) -> bool:
     """Whether a picture is somewhere on a larger one, pixel by pixel."""
     height, width = picture.shape
@@ -222,6 +249,27 @@ def test_files_that_exist_are_replaced_only_when_told(folder: Path, run: Path, v
     assert vae_train_here("evaluate", run, *QUICK, "--json", "it.json", "--overwrite").code == 0
     assert json.loads(Path("it.json").read_bytes())["format_version"] == 1
     assert names(folder) == ["it.json"]
+
+
+def test_both_files_are_there_or_neither(folder: Path, run: Path, vae_train_here: Here) -> None:
+    Path("file").write_text("in the way of a folder")
+    ended = vae_train_here("evaluate", run, *QUICK, "--json", "it.json", "--pictures", "file/page.png")
+    assert ended.code in (3, 4)
+    assert len(ended.err.splitlines()) == 1
+    assert names(folder) == ["file"]
+
+
+def test_how_far_it_is_shows_on_a_terminal_and_nowhere_else(
+    folder: Path, run: Path, vae_train_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for more, shows in (((), True), (("-q",), False)):
+        with monkeypatch.context() as patched:
+            patched.setattr("sys.stderr", Terminal())
+            with pytest.raises(SystemExit):
+                run_command(vae_train, "vae-train", ["evaluate", str(run), *map(str, QUICK), *more])
+            told = cast("Terminal", sys.stderr).getvalue()
+        assert ("bounds: 6 of 6" in told) == shows
+    assert vae_train_here("evaluate", run, *QUICK).err == ""
 
 
 def test_options_of_the_training_mean_nothing_before_evaluate_and_are_refused(

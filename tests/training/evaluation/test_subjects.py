@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor
@@ -85,6 +86,21 @@ def test_what_is_neither_a_run_nor_a_bundle_is_refused(tmp_path: Path) -> None:
     for source in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(BundleError), open_subject(str(source)):
             pass
+
+
+def test_samples_of_a_bundle_go_through_its_prior(write_bundle: Callable[..., Path]) -> None:
+    batch_of_three = ["batch", 3]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Mul", ["noise", "two"], ["latent"])],
+        "prior",
+        [onnx.helper.make_tensor_value_info("noise", onnx.TensorProto.FLOAT, batch_of_three)],
+        [onnx.helper.make_tensor_value_info("latent", onnx.TensorProto.FLOAT, batch_of_three)],
+        [onnx.numpy_helper.from_array(np.full(3, 2.0, np.float32), "two")],
+    )
+    prior = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    with open_subject(str(write_bundle(prior=prior))) as subject:
+        assert subject.learned_prior
+        np.testing.assert_allclose(subject.sample_latents(9, seed=4), 2 * noise(9, 3, 4))
 
 
 @pytest.mark.parametrize("kept", [None, torch.tensor(float("nan")), torch.zeros(2)])

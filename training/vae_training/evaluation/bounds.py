@@ -18,13 +18,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vae_runtime.errors import NonFiniteError
 from vae_runtime.images import Images
 from vae_runtime.latent import Latents
 from vae_training.evaluation.subjects import Subject
+from vae_training.kl_shaping import kl_per_latent
 from vae_training.likelihood import Likelihood, bernoulli_nll, discretized_logistic_nll, gaussian_nll
 
 _NEAREST = 2.0**-24  # to 0 and 1, of a mean in float32
 _PIXELS_AT_ONCE = 1 << 20
+_FARTHEST_NOISE = 10.0  # standard deviations, which no draw reaches
+_FARTHEST_LATENT = 1e15  # its square, summed over latents, is a number still
 _FINE = 2.0 / 255.0  # standard deviation below which a density says little about the values of stored pixels
 
 Numbers = npt.NDArray[np.float64]
@@ -58,9 +62,14 @@ def measure_bounds(
     seed: int,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Bounds:
-    """Return the bounds of (N, C, H, W) float32 images in [0, 1], with `samples` draws of the posterior each."""
+    """Return the bounds of (N, C, H, W) float32 images in [0, 1], with `samples` draws of the posterior each.
+
+    Raises:
+        NonFiniteError: posteriors so wide that what is drawn from them is no number.
+    """
     mean, logvar = subject.encode(images)
-    kl = -0.5 * (1.0 + logvar - np.square(mean, dtype=np.float64) - np.exp(logvar.astype(np.float64))).sum(1)
+    _require_drawable(subject.name, mean, logvar)
+    kl = kl_per_latent(torch.from_numpy(mean).double(), torch.from_numpy(logvar).double()).sum(1).numpy()
     elbo, weighted, effective = (np.empty(len(images)) for _ in range(3))
     for index in range(len(images)):
         draws = np.random.default_rng([seed, index])
@@ -82,6 +91,17 @@ def measure_bounds(
         bits_per_dimension=bits,
         unit=unit,
     )
+
+
+def _require_drawable(name: str, mean: Latents, logvar: Latents) -> None:
+    farthest = (
+        float(np.abs(mean).max()) + float(np.exp(0.5 * logvar.max(), dtype=np.float64)) * _FARTHEST_NOISE
+    )
+    if not farthest < _FARTHEST_LATENT:
+        raise NonFiniteError(
+            f"{name}: its encoder gives posteriors that reach out to {farthest:.3g}; expected a few units about 0. "
+            "Its weights are broken, or the images are far from what it was trained on"
+        )
 
 
 def _draw(

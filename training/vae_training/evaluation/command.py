@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 _MOST = 10**7
+_FEW_SAMPLES = 20
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -128,13 +129,14 @@ def evaluate(
     figures = [of for of, _ in measured]
     notes += _notes_on_figures(subjects, figures, chosen, material)
     warnings = [warning for of in figures if (warning := warn_of_collapse(of.name, of.latents))]
-    if json_file:
-        record = _record(figures, real, material, chosen, settings, notes, warnings)
-        with atomic_file(json_file, overwrite=overwrite) as beside:
+    with ExitStack() as both:  # or neither
+        if json_file:
+            record = _record(figures, real, material, chosen, settings, notes, warnings)
+            beside = both.enter_context(atomic_file(json_file, overwrite=overwrite))
             beside.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    if pictures:
-        shown = {of.name: page for of, page in measured}
-        write_page(pictures, material, chosen, shown, overwrite=overwrite)
+        if pictures:
+            beside = both.enter_context(atomic_file(pictures, overwrite=overwrite))
+            write_page(beside, material, chosen, {of.name: page for of, page in measured})
     _tell(figures, real, material, chosen, notes, warnings)
 
 
@@ -206,9 +208,10 @@ def _notes_on_figures(
                 "standard normal"
             )
         bounds = of.bounds
-        if bounds.effective_samples < 2 <= bounds.importance_samples:
+        if bounds.effective_samples < min(_FEW_SAMPLES, bounds.importance_samples / 2):
             notes.append(
-                f"{of.name}: one sample outweighs the others of the importance-weighted bound, which is loose"
+                f"{of.name}: few samples carry the weight of the importance-weighted bound, so that the likelihood is "
+                "higher than it says"
             )
     if len(subjects) == 1:
         notes.append("no other model beside it: --against RUN|BUNDLE names one, such as the classic recipe's")

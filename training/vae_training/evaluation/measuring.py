@@ -32,7 +32,8 @@ from vae_training.evaluation.subjects import Subject
 
 PIXELS = "pixels"
 _PATHS = 64
-_BANK_AT_ONCE = 2048  # training images
+_BANK_AT_ONCE = 2048  # training images, fewer of
+_BANK_PIXELS = 1 << 24
 
 Indices = npt.NDArray[np.int64]
 Progress = Callable[[str, int, int], None]
@@ -149,8 +150,9 @@ class Yardstick:
 
     def _bank(self, look: Callable[[Images], Tensor]) -> Iterator[Tensor]:
         training = self.material.training
-        for start in range(0, len(training), _BANK_AT_ONCE):
-            yield look(self.material.floats(training[start : start + _BANK_AT_ONCE]))
+        at_once = max(1, min(_BANK_AT_ONCE, _BANK_PIXELS // self.held_out[0].size))
+        for start in range(0, len(training), at_once):
+            yield look(self.material.floats(training[start : start + at_once]))
 
 
 def measure(

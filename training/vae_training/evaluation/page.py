@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from vae_runtime.atomic import atomic_file
 from vae_runtime.cli.pictures import enlarge, save_png
 from vae_runtime.images import Images, Pictures, to_uint8
 from vae_runtime.tiling import grid
@@ -29,18 +28,9 @@ class _Section:
     sheet: Pictures
 
 
-def write_page(
-    path: Path, material: Material, chosen: Chosen, shown: dict[str, Shown], *, overwrite: bool
-) -> None:
-    """Write the page as PNG: of the first model everything, of others the samples.
-
-    Raises:
-        OutputExistsError: there is a file already, and it is not to be replaced.
-        EnvironmentProblem: the disk is full, and the like.
-    """
-    picture = _assemble(list(_sections(material, chosen, shown)))
-    with atomic_file(path, overwrite=overwrite) as beside:
-        save_png(beside, picture)
+def write_page(path: Path, material: Material, chosen: Chosen, shown: dict[str, Shown]) -> None:
+    """Write the page as PNG: of the first model everything, of others the samples."""
+    save_png(path, _assemble(_sections(material, chosen, shown)))
 
 
 def _sections(material: Material, chosen: Chosen, shown: dict[str, Shown]) -> list[_Section]:

@@ -25,6 +25,7 @@ from vae_training.likelihood import Likelihood
 from vae_training.run_folder import CONFIG, read_checkpoint
 
 _AT_ONCE = 512  # images
+_LONGEST_NAME = 40  # characters
 _LIKELIHOOD = "likelihood."  # names of a checkpoint's tensors begin so
 
 
@@ -79,7 +80,7 @@ class RunSubject:
 
     def __init__(self, checkpoint: Checkpoint, path: Path) -> None:
         source = str(checkpoint.path)
-        self.name = printable(path.absolute().name)
+        self.name = _short(path.absolute().name)
         self.config: Config | None = checkpoint.config
         self.data_fingerprint: str | None = checkpoint.data_fingerprint
         self.image_shape = checkpoint.config.model.image_shape
@@ -129,7 +130,7 @@ class BundleSubject:
 
     def __init__(self, model: Model) -> None:
         card = model.card
-        self.name = printable(card.name)
+        self.name = _short(card.name)
         self.config = _config_of_card(card)
         self.data_fingerprint: str | None = None
         self.image_shape = card.image_shape
@@ -153,6 +154,12 @@ class BundleSubject:
         return self._model.sample_latents(n, seed)
 
 
+def _short(name: str) -> str:
+    """Return a name as a table can show it."""
+    shown = printable(name)
+    return shown if len(shown) <= _LONGEST_NAME else f"{shown[: _LONGEST_NAME - 3]}..."
+
+
 def _likelihood_of_run(checkpoint: Checkpoint, source: str) -> Likelihood:
     likelihood = Likelihood(checkpoint.config.training).eval()
     for name, value in likelihood.state_dict().items():
@@ -164,10 +171,10 @@ def _likelihood_of_run(checkpoint: Checkpoint, source: str) -> Likelihood:
 
 
 def _likelihood_of_card(card: Card, config: Config | None) -> Likelihood:
-    told = card.likelihood
+    told, name = card.likelihood, _short(card.name)
     if config is not None and config.training.likelihood != told.name:
         raise BundleError(
-            f"{card.name}: its card names the likelihood {told.name}, the recipe in it {config.training.likelihood}; "
+            f"{name}: its card names the likelihood {told.name}, the recipe in it {config.training.likelihood}; "
             "export it anew, or measure the run that it comes from"
         )
     scale = "auto" if told.noise_scale is None else str(told.noise_scale)
@@ -175,11 +182,11 @@ def _likelihood_of_card(card: Card, config: Config | None) -> Likelihood:
         settings = replace(TrainingConfig(), likelihood=told.name, noise_scale=scale)
     except ConfigError as error:
         raise BundleError(
-            f"{card.name}: its card tells of a likelihood that is not known here ({error})"
+            f"{name}: its card tells of a likelihood that is not known here ({error})"
         ) from error
     if told.name != "bernoulli" and settings.fixed_noise_scale is None:
         raise BundleError(
-            f"{card.name}: its card names the likelihood {told.name} and no noise scale; export it anew, "
+            f"{name}: its card names the likelihood {told.name} and no noise scale; export it anew, "
             "or measure the run that it comes from"
         )
     return Likelihood(settings).eval().requires_grad_(False)

@@ -97,6 +97,7 @@ def _rows(models: Sequence[ModelFigures], real: RealFigures) -> Iterator[Row]:
         f"importance-weighted, {models[0].bounds.importance_samples:,} samples",
         lambda m: f"{m.bounds.importance_weighted:.2f} ±{m.bounds.importance_weighted_error:.2f}",
     )
+    yield row("samples that carry its weight", lambda m: f"{m.bounds.effective_samples:.1f}")
     yield row("bits per dimension", lambda m: _optional(m.bounds.bits_per_dimension, ".3f"))
     yield row("standard deviation of a pixel", lambda m: _optional(m.noise_scale, ".4f"))
     yield Row("latents")
