@@ -56,6 +56,9 @@ class LinearModel:
     def sample_latents(self, n: int, seed: int) -> Latents:
         return np.random.default_rng(seed).standard_normal((n, 2), dtype=np.float32)
 
+    def prior_gain(self, latents: Latents) -> np.ndarray | None:
+        return np.zeros(len(latents))
+
     def images(self, n: int) -> Images:
         draws = np.random.default_rng(4)
         noise = self.scale * draws.standard_normal((n, *SHAPE))
@@ -105,6 +108,38 @@ def test_the_elbo_is_the_likelihood_less_the_divergence_of_the_posteriors() -> N
     ).sum(1)
     bounds = measure_bounds(model, images, samples=20_000, seed=0)
     assert bounds.elbo == pytest.approx(model.log_likelihood(images) - float(gap.mean()), abs=0.02)
+
+
+class WithAnotherPrior(LinearModel):
+    """The same decoder, fed with latents of mean 1 and standard deviation 1/2: again all is known."""
+
+    learned_prior = True
+
+    def prior_gain(self, latents: Latents) -> np.ndarray | None:
+        points = torch.from_numpy(latents).double()
+        return (Normal(1.0, 0.5).log_prob(points) - Normal(0.0, 1.0).log_prob(points)).sum(1).numpy()
+
+
+def test_with_a_learned_prior_the_bound_is_also_that_of_what_is_sampled() -> None:
+    model = WithAnotherPrior(stretch=1.3)
+    images = model.images(12)
+    bounds = measure_bounds(model, images, samples=20_000, seed=0)
+    exact = LowRankMultivariateNormal(
+        torch.from_numpy(model.bias + model.weights.sum(1)),
+        torch.from_numpy(0.5 * model.weights),
+        torch.full((PIXELS,), model.scale**2, dtype=torch.float64),
+    )
+    expected = float(exact.log_prob(torch.from_numpy(images).double().flatten(1)).mean())
+    assert bounds.with_learned_prior == pytest.approx(expected, abs=0.02)
+    assert bounds.importance_weighted == pytest.approx(model.log_likelihood(images), abs=0.02)
+    assert abs(expected - bounds.importance_weighted) > 0.2
+
+
+def test_a_prior_of_unknown_density_gives_no_such_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = LinearModel()
+    assert measure_bounds(model, model.images(2), samples=9, seed=0).with_learned_prior is not None
+    monkeypatch.setattr(model, "prior_gain", lambda _: None)
+    assert measure_bounds(model, model.images(2), samples=9, seed=0).with_learned_prior is None
 
 
 def test_the_same_seed_gives_the_same_bounds_and_each_image_its_own_whatever_comes_with_it() -> None:

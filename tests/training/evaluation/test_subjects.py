@@ -11,6 +11,7 @@ import onnx
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
 from vae_runtime.card import Likelihood
 from vae_runtime.errors import BundleError, NonFiniteError
@@ -101,6 +102,7 @@ def test_samples_of_a_bundle_go_through_its_prior(write_bundle: Callable[..., Pa
     with open_subject(str(write_bundle(prior=prior))) as subject:
         assert subject.learned_prior
         np.testing.assert_allclose(subject.sample_latents(9, seed=4), 2 * noise(9, 3, 4))
+        assert subject.prior_gain(noise(9, 3, 4)) is None
 
 
 @pytest.mark.parametrize("kept", [None, torch.tensor(float("nan")), torch.zeros(2)])
@@ -129,3 +131,7 @@ def test_samples_of_a_run_go_through_the_prior_that_was_fitted(run: Path) -> Non
     latents = subject.sample_latents(4000, seed=0)
     np.testing.assert_allclose(latents.mean(0), [5.0, 0.0, -5.0], atol=0.15)
     np.testing.assert_allclose(latents.std(0), [2.0, 1.0, 0.5], rtol=0.05)
+    spread = Normal(torch.tensor([5.0, 0.0, -5.0]), torch.tensor([2.0, 1.0, 0.5]))
+    points = torch.from_numpy(noise(5, 3, 1))
+    gain = (spread.log_prob(points) - Normal(0.0, 1.0).log_prob(points)).sum(1)
+    np.testing.assert_allclose(subject.prior_gain(points.numpy()), gain.numpy(), rtol=1e-4)

@@ -4,7 +4,8 @@
                                                                            Autoencoders, 2016)
 
 With K = 1 it is the ELBO of Kingma and Welling (2014); with more it is tighter, and reaches log p(x) in the end.
-The prior is the standard normal.
+The prior p(z) is the standard normal, which models are trained beside; where another was fitted afterwards and
+its density is known, the bound is also told with that one.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class Bounds:
     """Standard error of the mean, over images."""
     importance_weighted: float
     importance_weighted_error: float
+    with_learned_prior: float | None
+    """The importance-weighted bound with the prior that samples come from; None where its density is not known."""
     kl: float
     """KL(q(z given x) || p(z)), the second part of the ELBO."""
     effective_samples: float
@@ -70,12 +73,13 @@ def measure_bounds(
     mean, logvar = subject.encode(images)
     _require_drawable(subject.name, mean, logvar)
     kl = kl_per_latent(torch.from_numpy(mean).double(), torch.from_numpy(logvar).double()).sum(1).numpy()
-    elbo, weighted, effective = (np.empty(len(images)) for _ in range(3))
+    elbo, weighted, learned, effective = (np.empty(len(images)) for _ in range(4))
     for index in range(len(images)):
         draws = np.random.default_rng([seed, index])
-        likelihoods, ratios = _draw(subject, images[index], mean[index], logvar[index], samples, draws)
+        likelihoods, ratios, gains = _draw(subject, images[index], mean[index], logvar[index], samples, draws)
         elbo[index] = likelihoods.mean() - kl[index]
         weighted[index] = _log_mean_exp(likelihoods + ratios)
+        learned[index] = _log_mean_exp(likelihoods + ratios + gains)
         effective[index] = _effective(likelihoods + ratios)
         progress(index + 1, len(images))
     bits, unit = bits_per_dimension(subject.likelihood, images, float(weighted.mean()))
@@ -86,6 +90,7 @@ def measure_bounds(
         elbo_error=_standard_error(elbo),
         importance_weighted=float(weighted.mean()),
         importance_weighted_error=_standard_error(weighted),
+        with_learned_prior=float(learned.mean()) if np.isfinite(learned).all() else None,
         kl=float(kl.mean()),
         effective_samples=float(np.median(effective)),
         bits_per_dimension=bits,
@@ -106,9 +111,12 @@ def _require_drawable(name: str, mean: Latents, logvar: Latents) -> None:
 
 def _draw(
     subject: Subject, image: Images, mean: Latents, logvar: Latents, samples: int, draws: np.random.Generator
-) -> tuple[Numbers, Numbers]:
-    """Return log p(x given z) and log p(z) - log q(z given x) of draws of q, each (samples,)."""
-    likelihoods, ratios = np.empty(samples), np.empty(samples)
+) -> tuple[Numbers, Numbers, Numbers]:
+    """Return log p(x given z), log p(z) - log q(z given x) and the prior's gain of draws of q, each (samples,).
+
+    A gain that is not known is NaN.
+    """
+    likelihoods, ratios, gains = (np.empty(samples) for _ in range(3))
     scale = np.exp(0.5 * logvar)
     pixels = torch.from_numpy(image)[None]
     at_once = max(16, _PIXELS_AT_ONCE // image.size)
@@ -117,10 +125,12 @@ def _draw(
         noise = draws.standard_normal((piece.stop - start, len(mean)), dtype=np.float32)
         latents = mean + noise * scale
         likelihoods[piece] = -nll(subject.likelihood, torch.from_numpy(subject.decode(latents)), pixels)
+        gain = subject.prior_gain(latents)
+        gains[piece] = np.nan if gain is None else gain
         # Constants of the two normal distributions cancel.
         squares = np.square(noise, dtype=np.float64) - np.square(latents, dtype=np.float64)
         ratios[piece] = 0.5 * squares.sum(1) + 0.5 * logvar.sum(dtype=np.float64)
-    return likelihoods, ratios
+    return likelihoods, ratios, gains
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -54,6 +55,12 @@ class Subject(Protocol):
 
     def sample_latents(self, n: int, seed: int) -> Latents:
         """Return the latents of `n` new images, (n, D) float32."""
+
+    def prior_gain(self, latents: Latents) -> npt.NDArray[np.float64] | None:
+        """Return by how many nats latents (N, D) are more probable to the prior than to the standard normal; (N,).
+
+        None where that cannot be told: a bundle's prior makes latents and knows no density.
+        """
 
 
 @contextlib.contextmanager
@@ -115,6 +122,16 @@ class RunSubject:
         with torch.inference_mode():
             return self._finite(self._prior(torch.from_numpy(drawn)).numpy(), "prior")
 
+    @torch.inference_mode()
+    def prior_gain(self, latents: Latents) -> npt.NDArray[np.float64] | None:
+        """As `Subject.prior_gain`."""
+        if self._prior is None:
+            return np.zeros(len(latents))
+        points = torch.from_numpy(latents)
+        standard = -0.5 * (points.double().square() + math.log(2.0 * math.pi)).sum(1)
+        gain: npt.NDArray[np.float64] = (self._prior.log_prob(points).double() - standard).numpy()
+        return gain
+
     def _finite(self, array: npt.NDArray[np.float32], role: str) -> npt.NDArray[np.float32]:
         if not np.isfinite(array).all():
             raise NonFiniteError(
@@ -152,6 +169,10 @@ class BundleSubject:
     def sample_latents(self, n: int, seed: int) -> Latents:
         """As `Subject.sample_latents`."""
         return self._model.sample_latents(n, seed)
+
+    def prior_gain(self, latents: Latents) -> npt.NDArray[np.float64] | None:
+        """As `Subject.prior_gain`."""
+        return None if self.learned_prior else np.zeros(len(latents))
 
 
 def _short(name: str) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vae_training.evaluation.measuring import PIXELS, ModelFigures, RealFigures
-from vae_training.evaluation.nearest import Novelty
 from vae_training.evaluation.resemblance import NEIGHBOURS, Resemblance
 
 _NOTHING = "-"
@@ -30,10 +29,10 @@ class Row:
 
 
 def table(models: Sequence[ModelFigures], real: RealFigures) -> str:
-    """Return the table as text: the first model, real photographs, then the model that it is compared with."""
+    """Return the table as text: the first model, real images, then the model that it is compared with."""
     it, *others = models
     header = Row("", (it.name, "real images", *(other.name for other in others)))
-    rows = [header, *_rows(models, real)]
+    rows = [header, *_Sections(models, real).all()]
     first = max(len(row.what) for row in rows if row.cells)
     widths = [max(len(row.cells[i]) for row in rows if row.cells) for i in range(len(header.cells))]
     lines = []
@@ -43,35 +42,81 @@ def table(models: Sequence[ModelFigures], real: RealFigures) -> str:
     return "\n".join(lines)
 
 
-def _rows(models: Sequence[ModelFigures], real: RealFigures) -> Iterator[Row]:
-    def row(what: str, cell: Callable[[ModelFigures], str], best: str = _NOTHING) -> Row:
-        told = [cell(model) for model in models]
+class _Sections:
+    """The table's sections, each a heading and its rows."""
+
+    def __init__(self, models: Sequence[ModelFigures], real: RealFigures) -> None:
+        self.models = models
+        self.real = real
+
+    def all(self) -> Iterator[Row]:
+        yield from self.likelihood()
+        yield from self.latents()
+        yield from self.reconstructions()
+        for space in self.real.resemblance:
+            yield from self.samples(space)
+        for space in self.real.novelty:
+            yield from self.nearest(space)
+        yield from self.interpolations()
+
+    def row(self, what: str, cell: Callable[[ModelFigures], str], best: str = _NOTHING) -> Row:
+        told = [cell(model) for model in self.models]
         return Row(f"  {what}", (told[0], best, *told[1:]))
 
-    def set_of(space: str, best: Resemblance) -> Iterator[Row]:
+    def likelihood(self) -> Iterator[Row]:
+        row, bounds = self.row, self.models[0].bounds
+        yield Row("likelihood of held-out images, nats per image")
+        yield row("likelihood", lambda m: m.likelihood)
+        yield row("ELBO", lambda m: f"{m.bounds.elbo:.2f} ±{m.bounds.elbo_error:.2f}")
+        yield row(
+            f"importance-weighted, {bounds.importance_samples:,} samples",
+            lambda m: f"{m.bounds.importance_weighted:.2f} ±{m.bounds.importance_weighted_error:.2f}",
+        )
+        if any(m.bounds.with_learned_prior != m.bounds.importance_weighted for m in self.models):
+            yield row(
+                "the same with its learned prior", lambda m: _optional(m.bounds.with_learned_prior, ".2f")
+            )
+        yield row("samples that carry its weight", lambda m: f"{m.bounds.effective_samples:.1f}")
+        yield row("bits per dimension", lambda m: _optional(m.bounds.bits_per_dimension, ".3f"))
+        yield row("standard deviation of a pixel", lambda m: _optional(m.noise_scale, ".4f"))
+
+    def latents(self) -> Iterator[Row]:
+        yield Row("latents")
+        yield self.row("KL divergence, nats", lambda m: f"{m.latents.kl:.2f}")
+        yield self.row("active", lambda m: f"{m.latents.active} of {m.latents.size}")
+
+    def reconstructions(self) -> Iterator[Row]:
+        yield Row("reconstructions of held-out images")
+        yield self.row("PSNR, dB", lambda m: f"{m.reconstructions.psnr:.2f}")
+        yield self.row("SSIM", lambda m: f"{m.reconstructions.ssim:.3f}")
+        for space in self.real.resemblance:
+            yield self.frechet(f"Frechet distance, {space}", space, lambda m: m.reconstructions_as_a_set)
+
+    def samples(self, space: str) -> Iterator[Row]:
+        best = self.real.resemblance[space]
+
+        def share(name: str, of: Callable[[Resemblance], float]) -> Row:
+            return self.row(name, lambda m: f"{of(m.samples.resemblance[space]):.3f}", f"{of(best):.3f}")
+
         yield Row(f"samples beside held-out images, {space} ({_EXPLAINED[space]})")
-        yield row(
-            "Frechet distance",
-            lambda m: _beside(m.samples.resemblance[space].frechet, best.frechet),
-            f"{best.frechet:.3g}",
-        )
-        yield row(
-            "precision", lambda m: f"{m.samples.resemblance[space].precision:.3f}", f"{best.precision:.3f}"
-        )
-        yield row("recall", lambda m: f"{m.samples.resemblance[space].recall:.3f}", f"{best.recall:.3f}")
-        yield row("density", lambda m: f"{m.samples.resemblance[space].density:.3f}", f"{best.density:.3f}")
-        yield row(
-            "coverage", lambda m: f"{m.samples.resemblance[space].coverage:.3f}", f"{best.coverage:.3f}"
-        )
+        yield self.frechet("Frechet distance", space, lambda m: m.samples.resemblance)
+        yield share("precision", lambda r: r.precision)
+        yield share("recall", lambda r: r.recall)
+        yield share("density", lambda r: r.density)
+        yield share("coverage", lambda r: r.coverage)
 
-    def reconstructed(space: str, best: Resemblance) -> Row:
-        return row(
-            f"Frechet distance, {space}",
-            lambda m: _beside(m.reconstructions_as_a_set[space].frechet, best.frechet),
-            f"{best.frechet:.3g}",
-        )
+    def frechet(self, what: str, space: str, of: Callable[[ModelFigures], Mapping[str, Resemblance]]) -> Row:
+        """Return the row of a distance, with how many times that of real images it is."""
+        best = self.real.resemblance[space].frechet
 
-    def near(space: str, own: Novelty) -> Iterator[Row]:
+        def cell(model: ModelFigures) -> str:
+            distance = of(model)[space].frechet
+            return f"{distance:.3g} ({distance / best:.1f}x)" if best > 0 else f"{distance:.3g}"
+
+        return self.row(what, cell, f"{best:.3g}")
+
+    def nearest(self, space: str) -> Iterator[Row]:
+        row, own = self.row, self.real.novelty[space]
         yield Row(f"nearest training image, {_UNITS.get(space, space)}")
         yield row("median distance", lambda m: f"{m.samples.novelty[space].median:.3g}", f"{own.median:.3g}")
         yield row(
@@ -81,40 +126,19 @@ def _rows(models: Sequence[ModelFigures], real: RealFigures) -> Iterator[Row]:
             "equal to a training image", lambda m: str(m.samples.novelty[space].copies), str(own.copies)
         )
 
-    def between(space: str) -> Iterator[Row]:
-        unit = _UNITS.get(space, space)
+    def interpolations(self) -> Iterator[Row]:
+        yield Row("interpolations between held-out images")
+        for space in self.models[0].interpolations:
+            yield from self.between(space, _UNITS.get(space, space))
+
+    def between(self, space: str, unit: str) -> Iterator[Row]:
+        row = self.row
         yield row(
             f"largest step over mean step, {unit}", lambda m: f"{m.interpolations[space].largest_step:.2f}"
         )
         yield row(
             f"length over distance of the ends, {unit}", lambda m: f"{m.interpolations[space].detour:.2f}"
         )
-
-    yield Row("likelihood of held-out images, nats per image")
-    yield row("likelihood", lambda m: m.likelihood)
-    yield row("ELBO", lambda m: f"{m.bounds.elbo:.2f} ±{m.bounds.elbo_error:.2f}")
-    yield row(
-        f"importance-weighted, {models[0].bounds.importance_samples:,} samples",
-        lambda m: f"{m.bounds.importance_weighted:.2f} ±{m.bounds.importance_weighted_error:.2f}",
-    )
-    yield row("samples that carry its weight", lambda m: f"{m.bounds.effective_samples:.1f}")
-    yield row("bits per dimension", lambda m: _optional(m.bounds.bits_per_dimension, ".3f"))
-    yield row("standard deviation of a pixel", lambda m: _optional(m.noise_scale, ".4f"))
-    yield Row("latents")
-    yield row("KL divergence, nats", lambda m: f"{m.latents.kl:.2f}")
-    yield row("active", lambda m: f"{m.latents.active} of {m.latents.size}")
-    yield Row("reconstructions of held-out images")
-    yield row("PSNR, dB", lambda m: f"{m.reconstructions.psnr:.2f}")
-    yield row("SSIM", lambda m: f"{m.reconstructions.ssim:.3f}")
-    for space, best in real.resemblance.items():
-        yield reconstructed(space, best)
-    for space, best in real.resemblance.items():
-        yield from set_of(space, best)
-    for space, own in real.novelty.items():
-        yield from near(space, own)
-    yield Row("interpolations between held-out images")
-    for space in models[0].interpolations:
-        yield from between(space)
 
 
 def explanations(models: Sequence[ModelFigures]) -> Iterator[str]:
@@ -130,8 +154,3 @@ def explanations(models: Sequence[ModelFigures]) -> Iterator[str]:
 
 def _optional(value: float | None, form: str) -> str:
     return _NOTHING if value is None else format(value, form)
-
-
-def _beside(value: float, best: float) -> str:
-    ratio = f" ({value / best:.1f}x)" if best > 0 else ""
-    return f"{value:.3g}{ratio}"
