@@ -16,7 +16,7 @@ from vae_export.calibration import calibration_inputs
 from vae_export.coders import Coders
 from vae_export.errors import SettingError
 from vae_export.fidelity import measure_fidelity
-from vae_export.graphs import add_cards, build_graphs, tidy
+from vae_export.graphs import add_cards, build_graphs, build_prior, tidy
 from vae_export.half_precision import in_half_precision
 from vae_export.model_card import write_model_card
 from vae_export.opsets import require_supported
@@ -28,7 +28,7 @@ from vae_export.rewriting import rewrite
 from vae_export.sources import Source
 from vae_runtime.atomic import atomic_folder
 from vae_runtime.bundle import SUMS, Bundle
-from vae_runtime.card import Card, Likelihood
+from vae_runtime.card import Card
 from vae_runtime.cli.pictures import enlarge, save_png
 from vae_runtime.model import Model, load
 from vae_runtime.tiling import grid
@@ -119,7 +119,7 @@ def export_bundle(
         say(f"comparing with PyTorch on {settings.provider}")
         with load(beside, provider=settings.provider) as model:
             tolerances = settings.tolerances or TOLERANCES[settings.precision]
-            differences = compare(source.model, model, _pictures(images), tolerances)
+            differences = compare(source.model, model, _pictures(images), tolerances, source.prior)
             require_parity(differences)
             card = model.card
             _write_preview(beside / "preview.png", model)
@@ -127,7 +127,7 @@ def export_bundle(
         sizes = {role: len(data) for role, data in files.items()}
         names = sorted({name for data in files.values() for name in operators(data)})
         (beside / "README.md").write_text(write_model_card(card, differences, sizes, names), encoding="utf-8")
-        (beside / "recipe.toml").write_text(_recipe(source, settings), encoding="utf-8")
+        (beside / "recipe.toml").write_text(_recipe(source, images, settings), encoding="utf-8")
         sha256 = _write_sums(beside)
     return Report(output, card, differences, sizes, names, sha256)
 
@@ -135,10 +135,21 @@ def export_bundle(
 def _graphs(
     source: Source, pictures: npt.NDArray[np.uint8], settings: Settings, say: Callable[[str], None]
 ) -> dict[str, onnx.ModelProto]:
-    """Return encoder and decoder as ONNX models in the precision and form that is wanted, without cards."""
+    """Return the graphs as ONNX models in the precision and form that is wanted, without cards.
+
+    A prior stays in fp32: it is small, and what it rounds off would move what is drawn.
+    """
+    latent_size = source.model.config.latent_size
+    prior = {} if source.prior is None else {"prior": build_prior(source.prior, latent_size, settings.opset)}
+    return {**_coders(source, pictures, settings, say), **prior}
+
+
+def _coders(
+    source: Source, pictures: npt.NDArray[np.uint8], settings: Settings, say: Callable[[str], None]
+) -> dict[str, onnx.ModelProto]:
     model, precision = source.model, settings.precision
     form: Coders = rewrite(model, precision) if settings.optimize else model
-    inputs = calibration_inputs(model, pictures) if precision != "fp32" else {}
+    inputs = calibration_inputs(model, pictures, source.prior) if precision != "fp32" else {}
     if precision == "fp16":
         form = in_half_precision(form, inputs)
     say(f"tracing encoder and decoder to opset {settings.opset}")
@@ -163,7 +174,7 @@ def _card(source: Source, settings: Settings) -> Card:
         role="",  # each graph gets its own
         image_shape=config.image_shape,
         latent_size=config.latent_size,
-        likelihood=Likelihood("bernoulli"),
+        likelihood=source.likelihood,
         precision=settings.precision,
         opset=settings.opset,
         bundle_id="",  # a hash of what is to be written
@@ -201,22 +212,25 @@ def _write_preview(path: Path, model: Model) -> None:
     save_png(path, enlarge(grid(pictures, _PREVIEW_ROWS, _PREVIEW_COLUMNS), factor))
 
 
-def _recipe(source: Source, settings: Settings) -> str:
+def _recipe(source: Source, images: ImageSet, settings: Settings) -> str:
+    """Return how the bundle was made: the settings of training as TOML, the commands as comments."""
+    ranges = f"# The ranges of its activations were found on the images {_one_line(images.name)!r}.\n"
+    note = ranges if settings.precision == "int8" else ""
+    options = " ".join(_options(settings))
+    training = _published(source.config).to_toml() if source.config else ""
     if source.bundle:
-        training = (
-            f"\n# That was trained with:\n{_published(source.config).to_toml()}" if source.config else ""
-        )
         return (
-            f"# Made from the weights of the bundle {' '.join(source.bundle.split())}, with:\n"
-            f"#   vae-export BUNDLE {' '.join(_options(settings))} -o bundle\n{training}"
+            f"# Made from the weights of the bundle {_one_line(source.bundle)}, with:\n"
+            f"#   vae-export BUNDLE {options} -o bundle\n{note}"
+            + (f"\n# The training of that bundle:\n\n{training}" if training else "")
         )
-    if source.config is None:
-        return f"# Exported from weights alone with: vae-export WEIGHTS {' '.join(_options(settings))}\n"
+    if not training:
+        return f"# Exported from weights alone with: vae-export WEIGHTS {options}\n{note}"
     return (
         "# To make this bundle again:\n"
         "#   vae-train --config recipe.toml -o run\n"
-        f"#   vae-export run {' '.join(_options(settings))} -o bundle\n\n"
-        f"{_published(source.config).to_toml()}"
+        f"#   vae-export run {options} -o bundle\n{note}\n"
+        f"{training}"
     )
 
 
@@ -230,7 +244,11 @@ def _options(settings: Settings) -> list[str]:
 
 def _one_word(name: str) -> str:
     """Return the name as one word of a shell's line."""
-    return shlex.quote(" ".join(name.split()))
+    return shlex.quote(_one_line(name))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _published(config: Config) -> Config:

@@ -19,16 +19,17 @@ from vae_runtime.bundle import Bundle
 from vae_runtime.card import Card
 from vae_runtime.errors import VaeError
 from vae_runtime.model import Model
-from vae_training.checkpoint import model_from_weights
+from vae_training.checkpoint import model_from_weights, prior_from_weights
 from vae_training.config import Config, ModelConfig
 from vae_training.errors import TrainingError
+from vae_training.flow import Flow
 from vae_training.model import VAE
 
 _NOISE = 64  # pictures
 
 
-def read_coders(bundle: Bundle) -> tuple[Coders, Card]:
-    """Return the model that a bundle's graphs compute, and its card.
+def read_models(bundle: Bundle) -> tuple[Coders, Flow | None, Card]:
+    """Return the model that a bundle's graphs compute, its prior where it has one, and its card.
 
     Both forms of a decoder are known, as PyTorch has it and folded.
 
@@ -45,20 +46,17 @@ def read_coders(bundle: Bundle) -> tuple[Coders, Card]:
                 f"{bundle.source}: its weights are rounded to {card.precision}; expected a bundle of fp32"
             )
         graphs = {role: onnx.load_model_from_string(data) for role, data in bundle.graphs.items()}
-        if set(graphs) != {"encoder", "decoder"}:
-            raise SourceError(
-                f"{bundle.source}: holds {', '.join(sorted(graphs))}; expected encoder and decoder alone"
-            )
         try:
             coders = _coders(graphs, card, bundle.source)
+            prior = _prior(graphs["prior"], card, bundle.source) if "prior" in graphs else None
             noise = np.random.default_rng(0).integers(0, 256, (_NOISE, *_picture_shape(card)), np.uint8)
-            require_parity(compare(coders, model, noise, Tolerances()))
+            require_parity(compare(coders, model, noise, Tolerances(), prior))
         except (KeyError, IndexError, ValueError, RuntimeError, TrainingError, ParityError) as error:
             raise SourceError(
                 f"{bundle.source}: its graphs are not of the classic architecture: {error}; "
                 "expected a bundle that vae-export wrote in fp32"
             ) from error
-    return coders, card
+    return coders, prior, card
 
 
 def training_of(card: Card) -> Config | None:
@@ -92,6 +90,11 @@ def _coders(graphs: Mapping[str, onnx.ModelProto], card: Card, source: str) -> C
             {name.removeprefix(start): tensor for name, tensor in weights.items() if name.startswith(start)}
         )
     return form
+
+
+def _prior(graph: onnx.ModelProto, card: Card, source: str) -> Flow:
+    config = ModelConfig(latent_size=card.latent_size)
+    return prior_from_weights(config, _tensors(graph), source)
 
 
 def _tensors(graph: onnx.ModelProto) -> dict[str, Tensor]:

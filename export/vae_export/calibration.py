@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from vae_export.coders import Coders
 from vae_export.errors import PrecisionError
@@ -23,12 +24,15 @@ Array = npt.NDArray[np.float32]
 
 
 @torch.no_grad()
-def calibration_inputs(reference: Coders, pictures: npt.NDArray[np.uint8]) -> dict[str, Array]:
+def calibration_inputs(
+    reference: Coders, pictures: npt.NDArray[np.uint8], learned_prior: nn.Module | None = None
+) -> dict[str, Array]:
     """Return what each graph is calibrated with, by role.
 
     Args:
         reference: in evaluation mode, float32, on the CPU.
         pictures: (N, H, W) or (N, H, W, C) uint8, real images, N at least 1.
+        learned_prior: noise to latents; None for the standard normal.
 
     Returns:
         `encoder`: images (M, C, H, W), spread over the set. `decoder`: latents (2 M, D), half of them drawn
@@ -41,6 +45,8 @@ def calibration_inputs(reference: Coders, pictures: npt.NDArray[np.uint8]) -> di
     picked = np.unique(np.linspace(0, len(pictures) - 1, rows).astype(int))
     images = to_float(pictures[picked])
     prior, errors = noise(2 * rows, reference.config.latent_size, _SEED).reshape(2, rows, -1)
+    if learned_prior:
+        prior = learned_prior(torch.from_numpy(prior)).numpy()
     mean, logvar = (output.numpy() for output in reference.encoder(torch.from_numpy(images)))
     with np.errstate(over="ignore", invalid="ignore"):
         posterior = mean + errors[: len(images)] * np.exp(0.5 * logvar)

@@ -9,7 +9,6 @@ import torch
 from vae_export.coders import Coders
 from vae_export.quality import psnr
 from vae_runtime.images import to_float
-from vae_runtime.latent import noise
 from vae_runtime.model import Model
 
 ROWS = 256
@@ -30,7 +29,7 @@ def measure_fidelity(reference: Coders, model: Model, pictures: npt.NDArray[np.u
         mean over the pictures and the worst of them. `mean_largest`, `mean_average`, `logvar_largest` and
         `logvar_average`: absolute differences of what real images are encoded to.
     """
-    latents = noise(ROWS, reference.config.latent_size, _SEED)
+    latents = model.sample_latents(ROWS, seed=_SEED)
     expected = reference.decoder(torch.from_numpy(latents)).numpy()
     decoded = psnr(expected, model.decode(latents))
     figures = {"psnr_db": float(decoded.mean()), "lowest_psnr_db": float(decoded.min())}

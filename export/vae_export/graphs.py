@@ -40,6 +40,11 @@ def build_graphs(model: Coders, opset: int) -> dict[str, onnx.ModelProto]:
     }
 
 
+def build_prior(prior: nn.Module, latent_size: int, opset: int) -> onnx.ModelProto:
+    """Return a prior as an ONNX model of an opset, without a card."""
+    return _build("prior", prior, torch.zeros(_TRACED_BATCH, latent_size), opset)
+
+
 def example_inputs(config: ModelConfig) -> dict[str, Tensor]:
     """Return an input to trace each graph with: its role's shape, with a batch of two."""
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from vae_export.parity import Difference
 from vae_runtime.card import Card
@@ -46,10 +46,10 @@ pictures = model.sample(100, seed=7, dtype="uint8")  # (100, {height}, {width}{"
 `mean`, `logvar` (batch, {card.latent_size}) float32 | {sizes["encoder"]:,} |
 | `decoder.onnx` | `latent` (batch, {card.latent_size}) float32 | \
 `image` (batch, {channels}, {height}, {width}) float32 in [0, 1] | {sizes["decoder"]:,} |
-
+{_prior_file(card, sizes)}
 Opset {card.opset}, {card.precision}; operators: {", ".join(operators)}.
 {_precision(card)}\
-New images: decode latents drawn from the standard normal.
+New images: {_sampling(sizes)}.
 The likelihood is {_likelihood(card)}: the decoder gives its mean.
 
 ## Training
@@ -71,6 +71,21 @@ Absolute differences at batch sizes 1, 2, 7 and 64, measured on the files of thi
 The model knows what it was trained on and nothing else: images unlike those come back changed into ones like
 those. New images resemble the training data in what they show and in whom they leave out.
 {_license(card)}"""
+
+
+def _prior_file(card: Card, sizes: Mapping[str, int]) -> str:
+    if "prior" not in sizes:
+        return ""
+    return (
+        f"| `prior.onnx` | `noise` (batch, {card.latent_size}) float32, standard normal | "
+        f"`latent` (batch, {card.latent_size}) float32 | {sizes['prior']:,} |\n"
+    )
+
+
+def _sampling(sizes: Mapping[str, int]) -> str:
+    if "prior" in sizes:
+        return "send noise, drawn from the standard normal, through the prior, and decode the latents that come out"
+    return "decode latents drawn from the standard normal"
 
 
 def _likelihood(card: Card) -> str:

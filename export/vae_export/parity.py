@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from vae_export.coders import Coders
 from vae_export.errors import ParityError, SettingError
@@ -109,7 +110,11 @@ class Difference:
 
 
 def compare(
-    reference: Coders, model: Model, pictures: npt.NDArray[np.uint8], tolerances: Tolerances
+    reference: Coders,
+    model: Model,
+    pictures: npt.NDArray[np.uint8],
+    tolerances: Tolerances,
+    learned_prior: nn.Module | None = None,
 ) -> list[Difference]:
     """Compare PyTorch with an opened bundle.
 
@@ -118,14 +123,24 @@ def compare(
         model: the bundle, opened through the runtime.
         pictures: (N, H, W) or (N, H, W, C) uint8, real images; batches are cut from it, N at least 1.
         tolerances: the limits.
+        learned_prior: noise to latents, where there is one; its graph is compared, too, and its latents decoded.
 
     Returns:
         One row per output and kind of input.
     """
     images = [to_float(_rows(pictures, size)) for size in BATCH_SIZES]
     size = reference.config.latent_size
-    prior = [noise(n, size, _SEED + n) for n in BATCH_SIZES]
-    tails = [(_TAIL * np.sign(z) + z).astype(np.float32) for z in prior]
+    normal = [noise(n, size, _SEED + n) for n in BATCH_SIZES]
+    tails = [(_TAIL * np.sign(z) + z).astype(np.float32) for z in normal]
+
+    def to_latents(drawn: Array) -> Array:
+        """Send noise through PyTorch's prior."""
+        if learned_prior is None:
+            return drawn
+        latents: Array = learned_prior(torch.from_numpy(drawn)).detach().numpy()
+        return latents
+
+    drawn = [to_latents(batch) for batch in normal]
 
     def encode(x: Array) -> tuple[Array, ...]:
         return tuple(output.numpy() for output in reference.encoder(torch.from_numpy(x)))
@@ -148,10 +163,19 @@ def compare(
     def image(inputs: str, batches: list[Array], expected: Any, found: Any, psnr: float | None) -> Difference:
         return _difference("image", inputs, batches, expected, found, tolerances.image, psnr)
 
+    def sample_latents(drawn: Array) -> Array:
+        """Let the runtime draw the same noise, and send it through the prior as applications do."""
+        return model.sample_latents(len(drawn), seed=_SEED + len(drawn))
+
+    def latents() -> Difference:
+        # Its graph is in fp32 whatever the others are in.
+        return _difference("latent", "noise", normal, to_latents, sample_latents, Tolerances().latent)
+
     return [
         latent(0),
         latent(1),
-        image("latents of the prior", prior, decode, model.decode, tolerances.psnr),
+        *([latents()] if learned_prior else []),
+        image("latents of the prior", drawn, decode, model.decode, tolerances.psnr),
         image("latents of its tails", tails, decode, model.decode, tolerances.tail_psnr),
         image(
             "images, through both", images, lambda x: decode(encode(x)[0]), model.reconstruct, tolerances.psnr

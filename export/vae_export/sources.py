@@ -9,19 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vae_export.bundle_source import read_coders, training_of
+from vae_export.bundle_source import read_models, training_of
 from vae_export.coders import Coders
 from vae_export.errors import SourceError
 from vae_export.pickled_weights import load_pickled
 from vae_runtime.bundle import SUMS, read_bundle, shipped_models
+from vae_runtime.card import Likelihood
 from vae_training.checkpoint import (
     STATE,
     Checkpoint,
+    likelihood_from_checkpoint,
     load_checkpoint,
     model_from_weights,
     newest_checkpoint,
+    prior_from_weights,
 )
 from vae_training.config import Config, ModelConfig
 from vae_training.model import VAE
@@ -47,6 +50,10 @@ class Source:
     """None for weights alone: nothing says how they were trained."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """The last row of the run's metrics."""
+    prior: nn.Module | None = None
+    """Noise (N, D) to latents (N, D), as the model; None for the standard normal."""
+    likelihood: Likelihood = field(default_factory=lambda: Likelihood("bernoulli"))
+    """What the card says of it."""
     data_fingerprint: str = ""
     """Of the images that it was trained on; empty where nobody knows."""
     bundle: str = ""
@@ -136,21 +143,28 @@ def _square(positions: int, source: str) -> tuple[int, int]:
 
 def _from_checkpoint(checkpoint: Checkpoint, folder: RunFolder) -> Source:
     model = model_from_weights(checkpoint.config.model, checkpoint.weights, str(checkpoint.path))
+    config, prior = checkpoint.config, None
+    if checkpoint.prior is not None:
+        prior = prior_from_weights(config.model, checkpoint.prior, str(checkpoint.path))
     rows = folder.read_metrics()[: checkpoint.position.epoch]
     return Source(
         _ready(model),
         name=folder.path.absolute().name,
-        config=checkpoint.config,
+        config=config,
         metrics=rows[-1] if rows else {},
+        prior=prior,
+        likelihood=Likelihood(config.training.likelihood, likelihood_from_checkpoint(checkpoint).noise_scale),
         data_fingerprint=checkpoint.data_fingerprint,
     )
 
 
 def _from_bundle(path: Path) -> Source:
     bundle = read_bundle(str(path) if not path.exists() else path)
-    coders, card = read_coders(bundle)
+    coders, prior, card = read_models(bundle)
     return Source(
         coders,
+        prior=prior,
+        likelihood=card.likelihood,
         name=card.name,
         config=training_of(card),
         metrics=card.quality,

@@ -92,6 +92,9 @@ def test_a_bundle_made_from_it_says_so_and_keeps_what_is_known(
     recipe = (made.path / "recipe.toml").read_text()
     assert f"the bundle plain, whose SHA256SUMS has the SHA-256 {plain.sha256}" in recipe
     assert f"--precision {precision}" in recipe
+    assert ("The ranges of its activations were found on the images 'noise'." in recipe) == (
+        precision == "int8"
+    )
     assert Config.from_toml(made.path / "recipe.toml").training.seed == 4
 
 

@@ -123,6 +123,9 @@ def test_readme_and_recipe_tell_the_precision(reports: dict[str, Report], precis
     command = shlex.split(line.partition("with: ")[2])
     params = vae_export.make_context(command[0], command[1:]).params
     assert (params["precision"], params["optimize"], params["opset"]) == (precision, True, 17)
+    assert ("found on the images 'noise'" in (report.path / "recipe.toml").read_text()) == (
+        precision == "int8"
+    )
 
 
 @pytest.mark.parametrize("precision", LOWER)
