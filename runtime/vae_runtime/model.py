@@ -16,8 +16,11 @@ from vae_runtime.chunks import CHUNK, GPU_CHUNK, for_each_chunk
 from vae_runtime.errors import BundleError, ClosedError, InputError, NonFiniteError, printable
 from vae_runtime.images import (
     Images,
+    all_finite,
     as_array,
+    as_float32,
     as_images,
+    fill_pictures,
     is_whole_number,
     require_finite,
     require_images,
@@ -39,6 +42,8 @@ Dtype = Literal["float32", "uint8"] | type[np.float32] | type[np.uint8] | np.dty
 
 
 _HOTTEST = 1e30  # far below the largest float32: noise times this is finite
+
+_FLOAT32, _UINT8 = np.dtype(np.float32), np.dtype(np.uint8)
 
 _BATCH = 1024  # images that a stream gives at a time: enough that handing them over costs nothing beside making them
 _BATCHES_AT_ONCE = 4  # at the taker's, being given, being made, and being thought of
@@ -128,8 +133,9 @@ class Model:
         }
         _refuse_strangers(self._graphs)
         on_cpu = self.providers == ("cpu",)
-        self._pixels = math.prod(self.card.image_shape)
-        self._latent_bytes = 4 * self.card.latent_size
+        self._image_shape, self._latent_size = self.card.image_shape, self.card.latent_size
+        self._pixels = math.prod(self._image_shape)
+        self._latent_bytes = 4 * self._latent_size
         self._surely_fit = ALWAYS_TRIED // (2 * self._latent_bytes + 4 * self._pixels)
         self._chunk, self._chunk_threads = (CHUNK, self._thread_count) if on_cpu else (GPU_CHUNK, 1)
         self._batch = max(_BATCH, self._chunk)
@@ -169,6 +175,8 @@ class Model:
         """
         given = self._finite_images(as_array(images, "images"))
         self._require_room(len(given), 2 * self._latent_bytes, "posteriors")
+        if 0 < len(given) <= self._chunk:
+            return Posterior(*(output.copy() for output in self._run("encoder", _as_floats(given))))
         mean, logvar = self._new_latents(2, len(given))
 
         def work(piece: slice) -> None:
@@ -195,9 +203,14 @@ class Model:
         """
         checked = self._as_latents(latents)
         images = self._new_images(len(checked), dtype)
+        if (
+            0 < len(checked) <= self._chunk
+        ):  # the shortest way: for one image all else would be a third of the time
+            self._store(self._run("decoder", checked)[0], images)
+            return images
 
         def work(piece: slice) -> None:
-            _store(self._run("decoder", checked[piece])[0], images[piece])
+            self._store(self._run("decoder", checked[piece])[0], images[piece])
 
         self._in_chunks(len(checked), work)
         return images
@@ -349,7 +362,7 @@ class Model:
         count = _count(n)
         _require_temperature(temperature)
         self._require_room(count, self._latent_bytes, "latents")
-        drawn = noise(count, self.card.latent_size, seed)
+        drawn = noise(count, self._latent_size, seed)
         drawn *= np.float32(temperature)
         if "prior" not in self._graphs:
             return drawn
@@ -409,29 +422,26 @@ class Model:
         return _open_again, (self._bundle, self._provider, self._threads, self._check_finite)
 
     def __repr__(self) -> str:
-        channels, height, width = self.card.image_shape
+        channels, height, width = self._image_shape
         return (
             f"<vae_runtime.Model {self.card.name!r}: {channels}x{height}x{width} images, "
-            f"{self.card.latent_size} latents, {self.card.precision}, on {', '.join(self.providers)}>"
+            f"{self._latent_size} latents, {self.card.precision}, on {', '.join(self.providers)}>"
         )
 
     def _run(self, role: str, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
         outputs = self._graphs[role].run(batch)
-        for output in outputs if self._check_finite else ():
-            # One NaN or infinity makes the sum of squares so, in a single pass without an array of answers; so do
-            # some large numbers. A plain sum of both infinities would make numpy warn.
-            flat = output.reshape(-1)
-            if not math.isfinite(np.einsum("i,i->", flat, flat)):
-                self._refuse_non_finite(role, output)
+        if self._check_finite:
+            for output in outputs:
+                if not all_finite(output):
+                    raise self._non_finite(role, output)
         return outputs
 
-    def _refuse_non_finite(self, role: str, output: npt.NDArray[np.float32]) -> None:
+    def _non_finite(self, role: str, output: npt.NDArray[np.float32]) -> NonFiniteError:
         bad = int(np.count_nonzero(~np.isfinite(output)))
-        if bad:
-            raise NonFiniteError(
-                f"{self._bundle.source}: the {role} produced {bad} NaN or infinite values of {output.size}; "
-                "its weights are broken, or its input is far outside of what it was trained on"
-            )
+        return NonFiniteError(
+            f"{self._bundle.source}: the {role} produced {bad} NaN or infinite values of {output.size}; "
+            "its weights are broken, or its input is far outside of what it was trained on"
+        )
 
     def _in_chunks(self, total: int, work: Callable[[slice], None]) -> None:
         self._require_open()
@@ -465,7 +475,7 @@ class Model:
     def _noise(self, n: int | None, seed: int | None, temperature: float, *, batch: int) -> Iterator[Latents]:
         """Give noise in batches, without end where n is None: what one draw of all would give."""
         _require_temperature(temperature)
-        source, width, warmth = generator(seed), self.card.latent_size, np.float32(temperature)
+        source, width, warmth = generator(seed), self._latent_size, np.float32(temperature)
 
         def draw() -> Iterator[Latents]:
             left = n
@@ -522,7 +532,7 @@ class Model:
             chunk = latents[piece]
             if through_prior:
                 (chunk,) = self._run("prior", chunk)
-            _store(self._run("decoder", chunk)[0], images[piece])
+            self._store(self._run("decoder", chunk)[0], images[piece])
 
         return Batch(images, len(latents), work, chunk=self._chunk)
 
@@ -539,18 +549,27 @@ class Model:
 
         def work(piece: slice) -> None:
             mean, _ = self._run("encoder", _as_floats(given[piece]))
-            _store(self._run("decoder", mean)[0], images[piece])
+            self._store(self._run("decoder", mean)[0], images[piece])
 
         return Batch(images, len(images), work, chunk=self._chunk)
 
     def _new_latents(self, arrays: int, n: int) -> list[Latents]:
-        return [np.empty((n, self.card.latent_size), np.float32) for _ in range(arrays)]
+        return [np.empty((n, self._latent_size), np.float32) for _ in range(arrays)]
+
+    def _store(self, made: Images, images: ImageArray) -> None:
+        """Put what a decoder made into an array of images or of pictures."""
+        if images.dtype is _FLOAT32:
+            images[...] = made
+        elif self._check_finite:
+            fill_pictures(made, images)
+        else:
+            to_uint8(made, images)
 
     def _new_images(self, n: int, dtype: Dtype) -> ImageArray:
-        channels, height, width = self.card.image_shape
+        channels, height, width = self._image_shape
         kind = _image_dtype(dtype)
         self._require_room(n, self._pixels * kind.itemsize, "images")
-        if kind == np.float32:
+        if kind is _FLOAT32:
             return np.empty((n, channels, height, width), np.float32)
         return np.empty((n, height, width) if channels == 1 else (n, height, width, channels), np.uint8)
 
@@ -570,18 +589,17 @@ class Model:
         return self._finite_latents(array)
 
     def _require_latents(self, array: npt.NDArray[Any]) -> None:
-        require_latents(array.dtype, array.shape, self.card.latent_size)
+        require_latents(array.dtype, array.shape, self._latent_size)
 
     def _require_images(self, array: npt.NDArray[Any]) -> None:
-        require_images(array.dtype, array.shape, self.card.image_shape)
+        require_images(array.dtype, array.shape, self._image_shape)
 
     def _finite_images(self, array: npt.NDArray[Any], begins_at: int = 0) -> npt.NDArray[Any]:
-        shape = self.card.image_shape
+        shape = self._image_shape
         return as_images(array, shape, check_finite=self._check_finite, begins_at=begins_at)
 
     def _finite_latents(self, array: npt.NDArray[Any], begins_at: int = 0) -> Latents:
-        with np.errstate(over="ignore"):  # infinity is refused below
-            latents = np.ascontiguousarray(array, dtype=np.float32)
+        latents = as_float32(array)
         if self._check_finite:
             require_finite(latents, "latents", begins_at=begins_at)
         return latents
@@ -593,14 +611,6 @@ def _open_again(bundle: Bundle, provider: str, threads: int | None, check_finite
 
 def _as_floats(images: npt.NDArray[Any]) -> Images:
     return to_float(images) if images.dtype == np.uint8 else images
-
-
-def _store(made: Images, images: ImageArray) -> None:
-    """Put what a decoder made into an array of images or of pictures."""
-    if images.dtype == np.uint8:
-        to_uint8(made, images)
-    else:
-        np.copyto(images, made)
 
 
 def _require_temperature(temperature: float) -> None:
@@ -621,9 +631,11 @@ def _image_dtype(dtype: Dtype) -> np.dtype[Any]:
         kind = np.dtype(dtype)
     except TypeError as error:
         raise InputError(f"dtype {dtype!r}; expected float32 or uint8") from error
-    if kind not in (np.dtype(np.float32), np.dtype(np.uint8)):
-        raise InputError(f"dtype {kind}; expected float32 or uint8")
-    return kind
+    if kind == _FLOAT32:
+        return _FLOAT32
+    if kind == _UINT8:
+        return _UINT8
+    raise InputError(f"dtype {kind}; expected float32 or uint8")
 
 
 def _refuse_strangers(graphs: dict[str, Graph]) -> None:

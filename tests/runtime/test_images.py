@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vae_runtime import InputError, to_float, to_uint8
-from vae_runtime.images import as_images
+from vae_runtime.images import all_finite, as_images, fill_pictures
 
 Array = npt.NDArray[Any]
 
@@ -176,3 +176,32 @@ def holding(value: float) -> Array:
 def test_what_is_refused(given_images: Any, shape: tuple[int, int, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         as_images(given_images, shape)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_number_around_every_boundary_is_rounded_as_the_formula_says(channels: int) -> None:
+    """All 2,000 float32 on either side of each boundary between two levels, where `round(x * 255)` changes."""
+    boundaries = ((np.arange(255) + 0.5) / 255).astype(np.float32).view(np.int32)
+    around = (boundaries[:, None] + np.arange(-1000, 1001, dtype=np.int32)).view(np.float32)
+    images = np.broadcast_to(around[:, None, :, None], (255, channels, 2001, 1))
+    expected = np.rint(np.float32(255) * around).astype(np.uint8)
+    assert set(np.unique(expected - np.arange(255, dtype=np.uint8)[:, None])) == {0, 1}
+    pictures = to_uint8(images).reshape(255, 2001, channels)
+    filled = np.empty((255, 2001, 1) if channels == 1 else (255, 2001, 1, channels), np.uint8)
+    fill_pictures(np.ascontiguousarray(images), filled)
+    for found in (pictures, filled.reshape(255, 2001, channels)):
+        for channel in range(channels):
+            np.testing.assert_array_equal(found[..., channel], expected)
+
+
+@pytest.mark.parametrize("size", [1, 576, 8192, 8193, 20_000])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_number_that_is_none_is_found_anywhere_among_any_others(size: int, value: float) -> None:
+    """Warnings are errors here: sums of infinities, and squares that are too large, would be told by numpy."""
+    for others in (0.0, 1.0, -3e38, np.inf):
+        for at in {0, size // 2, size - 1}:
+            array = np.full(size, others, np.float32)
+            assert all_finite(array) == np.isfinite(others)
+            array[at] = value
+            assert not all_finite(array)
+            assert not all_finite(array[::-1])

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vae_runtime import InputError, grid, to_uint8
+from vae_runtime import InputError, grid, memory, to_uint8
+from vae_runtime.errors import ResourceLimitError
 
 Array = npt.NDArray[Any]
 
@@ -138,3 +139,16 @@ def test_floating_point_images_are_turned_into_pictures_first(dtype: Any, channe
 def test_what_cannot_be_tiled_is_refused(images: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         grid(images, **options)
+
+
+def test_a_sheet_that_memory_cannot_hold_is_refused_before_it_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The system would promise the memory, and end the process when it is used."""
+    monkeypatch.setattr(memory, "memory_left", lambda: 300 << 20)
+    assert grid(pictures(4, 8, 12), 2, 2).shape == (16, 24)
+    for rows, padding in ((3000, 0), (1400, 1)):  # with padding it takes two arrays
+        with pytest.raises(
+            ResourceLimitError, match=rf"not enough memory \(a sheet of {rows} rows and 1500 columns"
+        ):
+            grid(pictures(4, 8, 12), rows, 1500, padding=padding)
