@@ -31,6 +31,7 @@ from vae_runtime.strict_json import parse_json
 from vae_training.config import Config, ModelConfig
 from vae_training.errors import CheckpointError, ConfigError, DivergedError, NonFiniteWeightsError
 from vae_training.flow import Flow
+from vae_training.likelihood import Likelihood
 from vae_training.model import VAE
 from vae_training.tensor_files import not_finite, read_file, tensors_from_bytes, tensors_to_bytes
 
@@ -40,6 +41,8 @@ FORMAT_VERSION = 1
 WEIGHTS = "model.safetensors"
 TRAINING = "training.safetensors"
 PRIOR = "prior.safetensors"
+LIKELIHOOD = "likelihood."
+"""The names of the likelihood's tensors in the second file begin so."""
 STATE = "state.json"
 
 _NAME = re.compile(r"step-(\d{8,18})")
@@ -213,6 +216,21 @@ def prior_from_weights(config: ModelConfig, weights: Mapping[str, Tensor], sourc
         raise NonFiniteWeightsError(f"{source}: {broken} hold NaN or infinite values; they are of no use")
     flow.load_state_dict(dict(weights))
     return flow.eval().requires_grad_(False)
+
+
+def likelihood_from_checkpoint(checkpoint: Checkpoint) -> Likelihood:
+    """Build the likelihood that a run was trained with, with the noise scale that it has come to.
+
+    Raises:
+        CheckpointError: that is missing or none.
+    """
+    likelihood = Likelihood(checkpoint.config.training)
+    for name, value in likelihood.state_dict().items():
+        found = checkpoint.training.get(f"{LIKELIHOOD}{name}")
+        if found is None or found.shape != value.shape or not bool(torch.isfinite(found).all()):
+            raise CheckpointError(f"{checkpoint.path}: holds no fitting {name} of its likelihood")
+        value.copy_(found)
+    return likelihood.eval().requires_grad_(False)
 
 
 def require_fit(config: ModelConfig, weights: Mapping[str, Tensor], source: str) -> None:

@@ -79,16 +79,18 @@ class Coupling(nn.Module):
 
     def forward(self, given: Tensor) -> Tensor:
         """(N, size) to (N, size), towards latents."""
-        kept, changed = torch.split(given, [self.kept, self.changed], dim=1)
+        # Sliced: ONNX has no way to split that all its versions know.
+        kept, changed = given[:, : self.kept], given[:, self.kept :]
         log_scale, shift = self._scale_and_shift(kept)
         return torch.cat([changed * log_scale.exp() + shift, kept], dim=1)
 
     def inverse(self, given: Tensor) -> tuple[Tensor, Tensor]:
         """Undo `forward`; return what it was given, and by how much it grew volumes there, as logarithms (N,)."""
-        changed, kept = torch.split(given, [self.changed, self.kept], dim=1)
+        changed, kept = given[:, : self.changed], given[:, self.changed :]
         log_scale, shift = self._scale_and_shift(kept)
         return torch.cat([kept, (changed - shift) * (-log_scale).exp()], dim=1), log_scale.sum(1)
 
     def _scale_and_shift(self, kept: Tensor) -> tuple[Tensor, Tensor]:
-        log_scale, shift = torch.split(self.network(kept), [self.changed, self.changed], dim=1)
+        drawn = self.network(kept)
+        log_scale, shift = drawn[:, : self.changed], drawn[:, self.changed :]
         return _MOST_STRETCH * torch.tanh(log_scale / _MOST_STRETCH), shift

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from vae_training.checkpoint import Checkpoint, Position, model_from_weights, prior_from_weights
+from vae_training.checkpoint import (
+    LIKELIHOOD,
+    Checkpoint,
+    Position,
+    likelihood_from_checkpoint,
+    model_from_weights,
+    prior_from_weights,
+)
 from vae_training.errors import CheckpointError
 from vae_training.optimizer_state import optimizer_from_tensors, optimizer_to_tensors
 
@@ -19,7 +26,6 @@ _RANDOM = "random.noise"
 _LOSSES = "losses"
 # What the names of tensors begin with.
 _CURRENT = "current."  # weights that are trained, where others are kept: their average
-_LIKELIHOOD = "likelihood."
 _SHARPENING = "sharpening."
 
 
@@ -28,7 +34,7 @@ def trainer_to_tensors(trainer: Trainer) -> dict[str, Tensor]:
     state = {
         _RANDOM: trainer.noise.get_state(),
         _LOSSES: trainer.losses[: trainer.position.step],
-        **_prefixed(_LIKELIHOOD, trainer.likelihood.state_dict()),
+        **_prefixed(LIKELIHOOD, trainer.likelihood.state_dict()),
     }
     if trainer.kept is not trainer.model:
         state |= _prefixed(_CURRENT, trainer.model.state_dict())
@@ -58,7 +64,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         )
     losses = _losses(tensors, checkpoint.position, source)
     _restore_noise(trainer.noise, tensors, source)
-    _restore_likelihood(trainer.likelihood.state_dict(), tensors, source)
+    trainer.likelihood.load_state_dict(likelihood_from_checkpoint(checkpoint).state_dict())
     trainer.begin_with(checkpoint.weights, source)
     trainer.position = checkpoint.position
     trainer.losses[: len(losses)] = losses.to(trainer.device)
@@ -100,16 +106,6 @@ def _restore_noise(noise: torch.Generator, tensors: Mapping[str, Tensor], source
         noise.set_state(random)
     except RuntimeError as error:
         raise CheckpointError(f"{source}: its random state is none ({error})") from error
-
-
-def _restore_likelihood(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str) -> None:
-    for name, value in state.items():
-        found = tensors.get(f"{_LIKELIHOOD}{name}")
-        if found is None or found.shape != value.shape or not bool(torch.isfinite(found).all()):
-            raise CheckpointError(
-                f"{source}: holds no fitting {name} of its likelihood; it cannot be resumed"
-            )
-        value.copy_(found)
 
 
 def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
