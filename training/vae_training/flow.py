@@ -3,7 +3,7 @@
 Affine coupling layers (Dinh, Sohl-Dickstein and Bengio, Density Estimation using Real NVP, 2017) behind a linear
 map that gives the latents their mean and covariance:
 
-    noise (D) -> coupling x 6 -> lower triangular matrix, mean -> latent (D)
+    noise (D) -> coupling x 6 -> triangular matrix, mean -> latent (D)
 
 A coupling changes one half of the numbers, by a shift and a scale that a small network draws from the other half,
 and swaps the halves. Going to latents takes no more than matrix products and pointwise functions.
@@ -38,18 +38,18 @@ class Flow(nn.Module):
     def begin_with(self, mean: Tensor, covariance: Tensor) -> None:
         """Give the latents this mean (D) and covariance (D, D), as far as they are normal."""
         self.mean.copy_(mean)
-        self.factor.copy_(torch.linalg.cholesky(covariance))
+        self.factor.copy_(torch.linalg.cholesky(covariance).t())
 
     def forward(self, noise: Tensor) -> Tensor:
         """(N, D) standard normal to latents (N, D)."""
         for layer in self.layers:
             noise = layer(noise)
-        return noise @ self.factor.t() + self.mean
+        return noise @ self.factor + self.mean
 
     def log_prob(self, latent: Tensor) -> Tensor:
         """Return the logarithm of the density of latents (N, D), in nats; (N,)."""
         centred = (latent - self.mean).t()
-        noise = torch.linalg.solve_triangular(self.factor, centred, upper=False).t()
+        noise = torch.linalg.solve_triangular(self.factor.t(), centred, upper=False).t()
         log_volume = self.factor.diagonal().log().sum().expand(len(latent))
         for layer in reversed(self.layers):
             noise, log_scale = layer.inverse(noise)  # type: ignore[operator]  # a ModuleList holds any modules
