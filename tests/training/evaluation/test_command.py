@@ -207,7 +207,7 @@ def test_a_collapsed_model_is_warned_of_on_stderr_and_in_the_record(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["nowhere"], 3, "nowhere: no such bundle"),
+        (["nowhere"], 3, "nowhere: no such run or bundle"),
         ([], 2, "Missing argument 'RUN|BUNDLE'"),
         (["RUN", "--importance-samples", "0"], 2, "0 is not in the range"),
         (["RUN", "--data", "nothing.npy"], 3, "nothing.npy"),
@@ -242,6 +242,28 @@ def test_every_error_is_one_line_and_nothing_is_written(
     assert ended.err.startswith("vae-train: error: ")
     assert words in ended.err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_model_of_colours_is_measured_and_drawn_in_colour(
+    folder: Path, colour_bundle: Path, bars: Callable[..., ImageSet], vae_train_here: Here
+) -> None:
+    np.save("colour.npy", bars(120, channels=3).images)
+    given = (
+        "evaluate",
+        colour_bundle,
+        "--data",
+        "colour.npy",
+        *QUICK,
+        "--json",
+        "it.json",
+        "--pictures",
+        "it.png",
+    )
+    ended = vae_train_here(*given)
+    assert (ended.code, ended.err.count("\n")) == (0, ended.err.count("warning"))
+    assert json.loads(Path("it.json").read_bytes())["model"]["reconstructions"]["psnr"] > 0
+    page = np.asarray(Image.open("it.png"))
+    assert np.ptp(page.astype(int), axis=2).max() > 50
 
 
 def test_files_that_exist_are_replaced_only_when_told(folder: Path, run: Path, vae_train_here: Here) -> None:

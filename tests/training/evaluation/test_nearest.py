@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vae_training.evaluation.nearest import nearest, novelty, pixel_novelty, root_mean_square
+from vae_training.evaluation.nearest import Neighbours, nearest, novelty, pixel_novelty, root_mean_square
 
 
 def pictures(seed: int, count: int) -> np.ndarray:
@@ -41,7 +41,9 @@ def test_a_training_image_and_what_cannot_be_told_from_it_are_copies() -> None:
 
 def test_a_copy_of_an_image_that_is_there_twice_is_one_too() -> None:
     bank = pictures(0, 40)
-    assert copies(bank[:3], np.concatenate([bank, bank])) == 3
+    twice = np.concatenate([bank, bank])
+    noisy = bank + np.random.default_rng(2).choice([-0.7, 0.7], bank.shape).astype(np.float32) / 255
+    assert (copies(bank[:3], twice), copies(noisy[:3], twice)) == (3, 3)
 
 
 def test_other_images_averages_and_mixtures_are_no_copies() -> None:
@@ -49,6 +51,13 @@ def test_other_images_averages_and_mixtures_are_no_copies() -> None:
     average = bank.mean(0, keepdims=True)
     mixed = 0.5 * (bank[:20] + bank[20:])
     assert [copies(made, bank) for made in (others, average, mixed)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("distances", "expected"), [((1.0, 3.1), 1), ((1.0, 2.9), 0), ((0.0, 0.0), 1)])
+def test_a_copy_is_nearer_than_a_third_of_the_way_to_the_next(
+    distances: tuple[float, float], expected: int
+) -> None:
+    assert novelty(Neighbours(np.array([0]), np.array([distances]))).copies == expected
 
 
 def test_the_figures_are_those_of_the_first_neighbours() -> None:

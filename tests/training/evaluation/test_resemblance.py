@@ -60,6 +60,11 @@ def test_a_set_is_like_itself() -> None:
     assert (found.precision, found.recall, found.coverage) == (1.0, 1.0, 1.0)
 
 
+def test_no_distance_is_below_nothing() -> None:
+    sets = [drawn(seed, 40, 12) for seed in range(20)]
+    assert all(0.0 <= frechet_distance(one, one) < 1e-9 for one in sets)
+
+
 def test_order_does_not_matter() -> None:
     real, others = drawn(0), drawn(1, spread=0.5)
     turned = others[torch.randperm(len(others), generator=torch.Generator().manual_seed(0))]

@@ -84,9 +84,19 @@ def test_a_recipe_that_is_not_understood_is_as_none(write_bundle: Callable[..., 
 
 
 def test_what_is_neither_a_run_nor_a_bundle_is_refused(tmp_path: Path) -> None:
-    for source in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(BundleError), open_subject(str(source)):
+    (tmp_path / "file").write_text("no folder")
+    for source, problem in (
+        (tmp_path / "nowhere", "no such run or bundle"),
+        (tmp_path, "neither a run nor a bundle"),
+        (tmp_path / "file", "neither a run nor a bundle"),
+    ):
+        with pytest.raises(BundleError, match=problem), open_subject(str(source)):
             pass
+
+
+def test_a_shipped_model_is_known_by_its_name() -> None:
+    with open_subject("faces24") as subject:
+        assert (subject.name, subject.kind, subject.image_shape) == ("faces24", "bundle", (1, 24, 24))
 
 
 def test_samples_of_a_bundle_go_through_its_prior(write_bundle: Callable[..., Path]) -> None:

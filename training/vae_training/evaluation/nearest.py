@@ -1,4 +1,8 @@
-"""Whether samples are copies: each one's nearest training image, beside how near held-out images come to one."""
+"""Whether samples are copies: each one's nearest training image, beside how near held-out images come to one.
+
+A copy is nearer to a training image than a third of the way to the next (Yoon et al., Diffusion Probabilistic Models
+Generalize when They Fail to Memorize, 2023), or differs from it by less than anybody sees.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-_RATIO = (
-    1.0 / 3.0
-)  # of the two nearest distances (Yoon et al., Diffusion Probabilistic Models Generalize when They
-# Fail to Memorize, 2023)
+_RATIO = 1.0 / 3.0  # of the two nearest distances
 _ROUNDING = 1.0 / 255.0  # of a pixel: a difference that nobody sees
 
 Look = Callable[[Tensor], Tensor]

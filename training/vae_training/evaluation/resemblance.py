@@ -71,8 +71,7 @@ class _AsItIs(nn.Module):
 def _reach(features: Tensor) -> Tensor:
     """Return the distance of each to its fifth nearest other one, (N,)."""
     apart = torch.cdist(features, features)
-    apart.fill_diagonal_(-1.0)  # itself comes first, exactly
-    return apart.kthvalue(NEIGHBOURS + 1, dim=1).values
+    return apart.kthvalue(NEIGHBOURS + 1, dim=1).values  # the nearest of all is itself
 
 
 def _share(are: Tensor) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from vae_runtime.bundle import SUMS, shipped_models
 from vae_runtime.card import Card
 from vae_runtime.errors import BundleError, NonFiniteError, printable
 from vae_runtime.images import Images
@@ -76,6 +77,12 @@ def open_subject(source: str) -> Iterator[Subject]:
     if any(os.path.lexists(path / part) for part in (CONFIG, "checkpoints", STATE)):
         yield RunSubject(read_checkpoint(path), path)
         return
+    if source not in shipped_models() and not os.path.lexists(path / SUMS):
+        problem = "neither a run nor a bundle" if os.path.lexists(path) else "no such run or bundle"
+        raise BundleError(
+            f"{source}: {problem}; expected a folder that vae-train or vae-export wrote, or a shipped model "
+            f"({', '.join(shipped_models()) or 'none'})"
+        )
     with load(source, provider="cpu") as model:
         yield BundleSubject(model)
 
