@@ -55,6 +55,7 @@ The likelihood is {_likelihood(card)}: the decoder gives its mean.
 ## Training
 
 {_data(card)}
+Pictures of another size were cropped about their centre and resized (Lanczos) to {height}x{width}.
 `recipe.toml` holds the settings: `vae-train --config recipe.toml`, then `vae-export`.
 
 {_quality(card)}

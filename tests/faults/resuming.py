@@ -21,10 +21,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from killing import WriterServer
 
-# Eleven steps of four 8x8 images an epoch.
+# Eleven steps of four 8x8 images an epoch, two epochs of each stage.
 RUN = (
     "--data", "images.npy", "--filters", "3,4", "--latent-size", 2, "--batch-size", 4, "--epochs", 2,
-    "--schedule", "onecycle", "--seed", 7, "--device", "cpu", "--save-every", 4, "-q",
+    "--schedule", "onecycle", "--likelihood", "gaussian", "--ema", 0.9, "--flip", "--sharpen-epochs", 2,
+    "--seed", 7, "--device", "cpu", "--save-every", 4, "-q",
 )  # fmt: skip
 _TIMES = ("seconds", "images_per_second")
 
@@ -46,8 +47,8 @@ def resume_after_kills(
     """Train, kill it so many times at random moments, go on each time, and compare the ends.
 
     With `only_at_calls` it is killed at random calls of the file system and never in between, which makes the
-    same seed kill at the same moments. The sums of the weights, of the optimizer's and the random states, the
-    position, and the metrics but for their timing must be those of a run that was never killed.
+    same seed kill at the same moments. The sums of the weights and their average, of
+    both stages' optimizers' and the random states, the position, and the metrics but for their timing must be those of a run that was never killed.
     """
     if server is None:
         with WriterServer() as new_server:
