@@ -47,8 +47,9 @@ def resume_after_kills(
     """Train, kill it so many times at random moments, go on each time, and compare the ends.
 
     With `only_at_calls` it is killed at random calls of the file system and never in between, which makes the
-    same seed kill at the same moments. The sums of the weights and their average, of
-    both stages' optimizers' and the random states, the position, and the metrics but for their timing must be those of a run that was never killed.
+    same seed kill at the same moments. The sums of the weights, of their average, of both stages' optimizers' and
+    of the random states, the position, and the metrics but for their timing must be those of a run that was never
+    killed.
     """
     if server is None:
         with WriterServer() as new_server:
