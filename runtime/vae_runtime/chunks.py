@@ -52,7 +52,7 @@ def for_each_chunk(total: int, work: Callable[[slice], None], *, chunk: int, thr
     finally:
         waiting.clear()
         for helper in helpers:
-            if helper.ident is not None:
+            with contextlib.suppress(RuntimeError):  # it was not started, or its start was interrupted
                 helper.join()
     if failed:
         # An interruption goes before any error.

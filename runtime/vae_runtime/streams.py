@@ -134,19 +134,31 @@ class _Crew:
     def __init__(self, helpers: int) -> None:
         self._most = helpers
         self._helpers: list[threading.Thread] = []
+        self._start_anew()
+
+    def _start_anew(self) -> None:
         self._waiting: deque[tuple[Batch[Any], slice]] = deque()
+        # There is no lock here: single operations on a deque are atomic.
+        self._free = deque(range(self._most))
+        """A place for each helper that is not at work."""
 
     def begin(self, batch: Batch[Any]) -> None:
         """Let helpers work on a batch."""
         pieces = batch.begin()
         self._waiting.extend((batch, piece) for piece in pieces)
         self._helpers = [helper for helper in self._helpers if helper.is_alive()]
-        wanted = min(self._most - len(self._helpers), len(pieces))
-        with contextlib.suppress(RuntimeError):  # no more threads can be started
-            for _ in range(wanted):
-                helper = threading.Thread(target=self._work_off, name="vae-runtime-stream")
-                self._helpers.append(helper)
+        for _ in pieces:
+            try:
+                place = self._free.pop()
+            except IndexError:
+                break
+            helper = threading.Thread(target=self._work_off, args=(place,), name="vae-runtime-stream")
+            self._helpers.append(helper)
+            try:
                 helper.start()
+            except RuntimeError:  # no more threads can be started
+                self._free.append(place)
+                break
 
     def finish(self, under_way: deque[Batch[Result]]) -> Result:
         """Work until the first of the batches is done, and take it."""
@@ -154,7 +166,7 @@ class _Crew:
         while not first.is_done:
             if not all(batch.was_begun_here for batch in under_way):
                 # The helpers, and what they had begun, have stayed with the process that this was forked from.
-                self._waiting.clear()
+                self._start_anew()
                 for batch in under_way:
                     self.begin(batch)
             if not self._do_one():
@@ -165,14 +177,24 @@ class _Crew:
         """Leave out what is waiting, and wait for what is being done."""
         self._waiting.clear()
         for helper in self._helpers:
-            # A stream that was forgotten is closed by whichever thread notices, perhaps by a helper itself.
-            if helper.ident is not None and helper is not threading.current_thread():
+            # It may be one whose beginning was interrupted; or this very thread: a stream that was forgotten is closed
+            # by whoever notices.
+            with contextlib.suppress(RuntimeError):
                 helper.join()
 
-    def _work_off(self) -> None:
+    def _work_off(self, place: int) -> None:
         # At the interpreter's end nobody will take what is ahead.
-        while threading.main_thread().is_alive() and self._do_one():
-            pass
+        while threading.main_thread().is_alive():
+            if self._do_one():
+                continue
+            self._free.append(place)
+            # Work that came after that look, and before the place was free, is nobody else's.
+            if not self._waiting:
+                return
+            try:
+                place = self._free.pop()
+            except IndexError:
+                return
 
     def _do_one(self) -> bool:
         try:

@@ -252,15 +252,16 @@ def interrupt(*_):
 signal.signal(signal.SIGALRM, interrupt)
 ended = 0
 until = time.monotonic() + 30
+def batches():
+    for k in itertools.count():
+        yield Batch(k, 8, lambda piece: time.sleep(0.00002), chunk=1)
+def take():
+    for expected, made in enumerate(in_order(batches(), threads=3)):
+        assert made == expected
 while ended < 300 and time.monotonic() < until:
-    made = [0]
-    def batches():
-        for k in itertools.count():
-            yield Batch(k, 8, lambda piece: time.sleep(0.00002), chunk=1)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.0001 + ended * 1e-5, 0.1)
-        for made in enumerate(in_order(batches(), threads=3)):
-            assert made[0] == made[1]
+        signal.setitimer(signal.ITIMER_REAL, 0.0001 + ended * 1e-5, 5)
+        take()
     except KeyboardInterrupt:
         signal.setitimer(signal.ITIMER_REAL, 0)
         ended += 1
