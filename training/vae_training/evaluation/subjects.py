@@ -20,15 +20,20 @@ from vae_runtime.errors import BundleError, NonFiniteError, printable
 from vae_runtime.images import Images
 from vae_runtime.latent import Latents, noise
 from vae_runtime.model import Model, load
-from vae_training.checkpoint import STATE, Checkpoint, model_from_weights, prior_from_weights
+from vae_training.checkpoint import (
+    STATE,
+    Checkpoint,
+    likelihood_from_checkpoint,
+    model_from_weights,
+    prior_from_weights,
+)
 from vae_training.config import Config, TrainingConfig
-from vae_training.errors import CheckpointError, ConfigError
+from vae_training.errors import ConfigError
 from vae_training.likelihood import Likelihood
 from vae_training.run_folder import CONFIG, read_checkpoint
 
 _AT_ONCE = 512  # images
 _LONGEST_NAME = 40  # characters
-_LIKELIHOOD = "likelihood."  # names of a checkpoint's tensors begin so
 
 
 class Subject(Protocol):
@@ -99,7 +104,7 @@ class RunSubject:
         self.data_fingerprint: str | None = checkpoint.data_fingerprint
         self.image_shape = checkpoint.config.model.image_shape
         self.latent_size = checkpoint.config.model.latent_size
-        self.likelihood = _likelihood_of_run(checkpoint, source)
+        self.likelihood = likelihood_from_checkpoint(checkpoint)
         model = model_from_weights(checkpoint.config.model, checkpoint.weights, source)
         self._model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload,unused-ignore]  # newer torch types it
         prior = checkpoint.prior
@@ -186,16 +191,6 @@ def _short(name: str) -> str:
     """Return a name as a table can show it."""
     shown = printable(name)
     return shown if len(shown) <= _LONGEST_NAME else f"{shown[: _LONGEST_NAME - 3]}..."
-
-
-def _likelihood_of_run(checkpoint: Checkpoint, source: str) -> Likelihood:
-    likelihood = Likelihood(checkpoint.config.training).eval()
-    for name, value in likelihood.state_dict().items():
-        kept = checkpoint.training.get(f"{_LIKELIHOOD}{name}")
-        if kept is None or kept.shape != value.shape or not bool(torch.isfinite(kept).all()):
-            raise CheckpointError(f"{source}: holds no fitting {name} of its likelihood; train it anew")
-        value.copy_(kept)
-    return likelihood.requires_grad_(False)
 
 
 def _likelihood_of_card(card: Card, config: Config | None) -> Likelihood:
