@@ -219,6 +219,7 @@ def test_a_collapsed_model_is_warned_of_on_stderr_and_in_the_record(
         ),
         (["RUN", "--json", "taken.json"], 3, "taken.json exists already; give --overwrite"),
         (["RUN", "--pictures", "taken.png"], 3, "taken.png exists already; give --overwrite"),
+        (["nowhere", "--pictures", "taken.png"], 3, "taken.png exists already"),  # before any work
     ],
 )
 def test_every_error_is_one_line_and_nothing_is_written(

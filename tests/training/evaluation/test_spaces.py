@@ -95,6 +95,19 @@ def test_a_slope_is_seen_in_its_direction_whichever_side_is_bright(direction: in
     assert torch.allclose(strength, expected.expand(2, -1), atol=1e-5)
 
 
+@pytest.mark.parametrize("direction", range(8))
+def test_a_slope_between_two_directions_is_shared_by_them_and_the_last_is_beside_the_first(
+    direction: int,
+) -> None:
+    angle = (direction + 0.5) * math.pi / 8
+    down, across = torch.meshgrid(torch.arange(10.0), torch.arange(10.0), indexing="ij")
+    slope = 0.5 + 0.02 * (across * math.cos(angle) + down * math.sin(angle))
+    strength = look_at_gradients(slope[None, None]).view(8, 16).mean(1)
+    expected = torch.zeros(8)
+    expected[[direction, (direction + 1) % 8]] = 0.02
+    assert torch.allclose(strength, expected, atol=1e-5)
+
+
 def test_colour_becomes_gray_as_in_pillow() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
     gray = to_gray(torch.from_numpy(picture).permute(2, 0, 1)[None].float())
