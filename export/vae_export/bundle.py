@@ -16,6 +16,7 @@ from vae_export.calibration import calibration_inputs
 from vae_export.coders import Coders
 from vae_export.errors import SettingError
 from vae_export.fidelity import measure_fidelity
+from vae_export.folding import fold_linear_layers
 from vae_export.graphs import add_cards, build_graphs, build_prior, tidy
 from vae_export.half_precision import in_half_precision
 from vae_export.model_card import write_model_card
@@ -154,6 +155,8 @@ def _coders(
         form = in_half_precision(form, inputs)
     say(f"tracing encoder and decoder to opset {settings.opset}")
     graphs = build_graphs(form, settings.opset)
+    if precision == "fp32" and settings.optimize:
+        graphs["decoder"] = fold_linear_layers(graphs["decoder"])
     if precision != "int8":
         return graphs
     say("finding the ranges of activations, and rounding to 8 bits")

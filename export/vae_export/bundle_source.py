@@ -11,10 +11,9 @@ import onnx.numpy_helper
 import torch
 from torch import Tensor
 
-from vae_export.coders import Coders, Form
+from vae_export.coders import Coders
 from vae_export.errors import ParityError, SourceError
 from vae_export.parity import Tolerances, compare, require_parity
-from vae_export.rewriting import FoldedDecoder
 from vae_runtime.bundle import Bundle
 from vae_runtime.card import Card
 from vae_runtime.errors import VaeError
@@ -23,7 +22,6 @@ from vae_training.checkpoint import model_from_weights, prior_from_weights
 from vae_training.config import Config, ModelConfig
 from vae_training.errors import TrainingError
 from vae_training.flow import Flow
-from vae_training.model import VAE
 
 _NOISE = 64  # pictures
 
@@ -31,7 +29,7 @@ _NOISE = 64  # pictures
 def read_models(bundle: Bundle) -> tuple[Coders, Flow | None, Card]:
     """Return the model that a bundle's graphs compute, its prior where it has one, and its card.
 
-    Both forms of a decoder are known, as PyTorch has it and folded.
+    Decoders are known as PyTorch has them and folded: the weights are the same.
 
     Raises:
         SourceError: another precision than fp32, or graphs of another architecture than the classic one.
@@ -47,8 +45,8 @@ def read_models(bundle: Bundle) -> tuple[Coders, Flow | None, Card]:
             )
         graphs = {role: onnx.load_model_from_string(data) for role, data in bundle.graphs.items()}
         try:
+            prior = _prior(graphs.pop("prior"), card, bundle.source) if "prior" in graphs else None
             coders = _coders(graphs, card, bundle.source)
-            prior = _prior(graphs["prior"], card, bundle.source) if "prior" in graphs else None
             noise = np.random.default_rng(0).integers(0, 256, (_NOISE, *_picture_shape(card)), np.uint8)
             require_parity(compare(coders, model, noise, Tolerances(), prior))
         except (KeyError, IndexError, ValueError, RuntimeError, TrainingError, ParityError) as error:
@@ -75,26 +73,17 @@ def _coders(graphs: Mapping[str, onnx.ModelProto], card: Card, source: str) -> C
     first, second = (weights[f"encoder.conv{number}.weight"].shape[0] for number in (1, 2))
     channels, height, width = card.image_shape
     relus = sum(node.op_type == "Relu" for node in graphs["decoder"].graph.node)
-    folded = "decoder.expand.weight" in weights
-    config = ModelConfig(
-        height, width, channels, (first, second), card.latent_size, fc_relu=not folded and relus > 1
-    )
-    if not folded:
-        return model_from_weights(config, weights, source).eval().requires_grad_(requires_grad=False)
-    vae = VAE(config).eval().requires_grad_(requires_grad=False)
-    decoder = FoldedDecoder.of_size(config)
-    form = Form(config, vae.encoder, decoder.eval().requires_grad_(requires_grad=False))
-    for role, module in (("encoder", form.encoder), ("decoder", form.decoder)):
-        start = f"{role}."
-        module.load_state_dict(
-            {name.removeprefix(start): tensor for name, tensor in weights.items() if name.startswith(start)}
-        )
-    return form
+    config = ModelConfig(height, width, channels, (first, second), card.latent_size, fc_relu=relus > 1)
+    rows, start = weights["decoder.fc.weight"], weights["decoder.fc.bias"]
+    if rows.dim() == 4:  # as `folding` stores them: what each latent adds to the images, and what none does
+        weights |= {"decoder.fc.weight": rows.flatten(1).t().contiguous(), "decoder.fc.bias": start.flatten()}
+    return model_from_weights(config, weights, source).eval().requires_grad_(requires_grad=False)
 
 
 def _prior(graph: onnx.ModelProto, card: Card, source: str) -> Flow:
-    config = ModelConfig(latent_size=card.latent_size)
-    return prior_from_weights(config, _tensors(graph), source)
+    known = Flow(card.latent_size).state_dict()  # among the tensors are numbers of its formulas, too
+    weights = {name: tensor for name, tensor in _tensors(graph).items() if name in known}
+    return prior_from_weights(ModelConfig(latent_size=card.latent_size), weights, source)
 
 
 def _tensors(graph: onnx.ModelProto) -> dict[str, Tensor]:

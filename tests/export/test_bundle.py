@@ -75,7 +75,9 @@ def test_a_graph_that_the_runtime_would_refuse_is_not_written(
 
     def with_trace(model: Any, opset: int) -> dict[str, onnx.ModelProto]:
         graphs = build_graphs(model, opset)
-        graphs["decoder"].graph.node[0].metadata_props.add(key="stack_trace", value="/home/somebody/train.py")
+        graphs["decoder"].graph.node[-1].metadata_props.add(
+            key="stack_trace", value="/home/somebody/train.py"
+        )
         return graphs
 
     monkeypatch.setattr(bundle_module, "build_graphs", with_trace)

@@ -13,6 +13,7 @@ import torch
 from vae_export import calibration
 from vae_export.fidelity import ROWS, measure_fidelity
 from vae_export.parity import BATCH_SIZES
+from vae_runtime.latent import noise
 from vae_training.config import ModelConfig
 from vae_training.model import VAE
 
@@ -33,6 +34,9 @@ class Off:
     def __init__(self, reference: VAE) -> None:
         self.reference = reference
         self.latents: list[Array] = []
+
+    def sample_latents(self, n: int, seed: int) -> Array:
+        return noise(n, self.reference.config.latent_size, seed)
 
     @torch.no_grad()
     def encode(self, images: Array) -> Posterior:

@@ -67,11 +67,10 @@ def test_the_model_that_is_given_stays_in_float32(model: VAE) -> None:
         assert torch.equal(tensor, before[name])
 
 
-@pytest.mark.parametrize("opset", [15, 25])
-def test_its_graphs_store_half_and_take_and_give_float32(model: VAE, opset: int) -> None:
-    graphs = build_graphs(halved(model), opset)
+def test_its_graphs_store_half_and_take_and_give_float32(model: VAE) -> None:
+    graphs = build_graphs(halved(model), 15)
     for role, graph in graphs.items():
-        check_graph(graph.SerializeToString(), role, opset)  # float32 in and out, among others
+        check_graph(graph.SerializeToString(), role, 15)  # float32 in and out, among others
         kinds = {
             tensor.data_type for tensor in graph.graph.initializer if tensor.data_type != TensorProto.INT64
         }
