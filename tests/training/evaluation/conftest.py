@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,17 @@ import numpy as np
 import onnx
 import pytest
 
-from vae_export.graphs import add_cards, build_graphs
 from vae_runtime.card import Card, Likelihood
 from vae_training import loop
+from vae_training.checkpoint import likelihood_from_checkpoint
 from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
 from vae_training.data import ImageSet
 from vae_training.evaluation.subjects import RunSubject
 from vae_training.run_folder import RunFolder, read_checkpoint
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from classic_graphs import OPSET, classic_graphs, with_card
 
 SMALL_RUN = Config(
     data=DataConfig(validation=0.25),
@@ -69,28 +75,29 @@ def run_subject(run: Path) -> RunSubject:
 def write_bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Return the function that writes the run's graphs as a bundle whose card says what it is given."""
     checkpoint = read_checkpoint(run)
-    subject = RunSubject(checkpoint, run)
-    graphs = build_graphs(subject._model, 17)
-    likelihood = Likelihood("gaussian", subject.likelihood.noise_scale)
+    model = checkpoint.config.model
+    graphs = classic_graphs(checkpoint.weights, model.image_shape, model.latent_size)
+    likelihood = Likelihood("gaussian", likelihood_from_checkpoint(checkpoint).noise_scale)
 
     def write(*, prior: onnx.ModelProto | None = None, **changes: Any) -> Path:
         card = Card(
             **{
                 "name": "bars",
                 "role": "",
-                "image_shape": (1, 8, 8),
-                "latent_size": 3,
+                "image_shape": model.image_shape,
+                "latent_size": model.latent_size,
                 "likelihood": likelihood,
                 "precision": "fp32",
-                "opset": 17,
-                "bundle_id": "",
+                "opset": OPSET,
+                "bundle_id": "of one export",
                 "recipe": checkpoint.config.to_dict(),
                 **changes,
             }
         )
         folder = tmp_path_factory.mktemp("bundle")
         lines = []
-        for role, data in sorted(add_cards({**graphs, **({"prior": prior} if prior else {})}, card).items()):
+        for role, graph in {**graphs, **({"prior": prior} if prior else {})}.items():
+            data = with_card(graph, replace(card, role=role).to_metadata())
             (folder / f"{role}.onnx").write_bytes(data)
             lines.append(f"{hashlib.sha256(data).hexdigest()}  {role}.onnx\n")
         (folder / "SHA256SUMS").write_text("".join(lines))

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from classic_graphs import graph
 from torch import Tensor
 from torch.distributions import Normal
 
@@ -100,15 +101,11 @@ def test_a_shipped_model_is_known_by_its_name() -> None:
 
 
 def test_samples_of_a_bundle_go_through_its_prior(write_bundle: Callable[..., Path]) -> None:
-    batch_of_three = ["batch", 3]
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Mul", ["noise", "two"], ["latent"])],
-        "prior",
-        [onnx.helper.make_tensor_value_info("noise", onnx.TensorProto.FLOAT, batch_of_three)],
-        [onnx.helper.make_tensor_value_info("latent", onnx.TensorProto.FLOAT, batch_of_three)],
-        [onnx.numpy_helper.from_array(np.full(3, 2.0, np.float32), "two")],
+    doubling = onnx.helper.make_node("Mul", ["noise", "two"], ["latent"])
+    latents = ["batch", 3]
+    prior = graph(
+        "prior", [doubling], {"noise": latents}, {"latent": latents}, {"two": torch.full((3,), 2.0)}, {}
     )
-    prior = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     with open_subject(str(write_bundle(prior=prior))) as subject:
         assert subject.learned_prior
         np.testing.assert_allclose(subject.sample_latents(9, seed=4), 2 * noise(9, 3, 4))
