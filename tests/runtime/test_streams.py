@@ -6,6 +6,7 @@ import contextlib
 import functools
 import gc
 import itertools
+import os
 import sys
 import threading
 import time
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vae_runtime.streams import Batch, in_order
+from vae_runtime.streams import Batch, _Crew, in_order
 
 Squares = list[int]
 
@@ -254,13 +255,14 @@ ended = 0
 until = time.monotonic() + 30
 def batches():
     for k in itertools.count():
-        yield Batch(k, 8, lambda piece: time.sleep(0.00002), chunk=1)
+        # So many pieces that helpers seldom begin: Python's own threads are no match for an interruption there.
+        yield Batch(k, 300, lambda piece: time.sleep(0.00002), chunk=1)
 def take():
     for expected, made in enumerate(in_order(batches(), threads=3)):
         assert made == expected
-while ended < 300 and time.monotonic() < until:
+while ended < 100 and time.monotonic() < until:
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.0001 + ended * 1e-5, 5)
+        signal.setitimer(signal.ITIMER_REAL, 0.0001 + ended * 1e-4, 5)
         take()
     except KeyboardInterrupt:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -273,4 +275,70 @@ print(ended, threads())
 """,
         timeout=90,
     )
-    assert (finished.returncode, finished.stderr, finished.stdout) == (0, "", "300 1\n")
+    assert (finished.returncode, finished.stderr, finished.stdout) == (0, "", "100 1\n")
+
+
+def test_work_that_comes_while_a_helper_is_about_to_leave_is_done_by_it() -> None:
+    """Nobody else would begin it before the taker comes back."""
+    crew = _Crew(1)
+    late = squares(0, 3)
+    real = crew._do_one
+
+    def find_nothing() -> bool:
+        crew._do_one = real  # type: ignore[method-assign]
+        crew.begin(late)
+        return False
+
+    place = crew._free.pop()
+    crew._do_one = find_nothing  # type: ignore[method-assign]
+    crew._work_off(place)
+    assert late.is_done
+    assert list(crew._free) == [place]
+
+
+def test_a_thread_that_could_not_be_started_once_is_started_for_the_next_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, refused = threading.Thread.start, []
+
+    def start(thread: threading.Thread) -> None:
+        if not refused:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    workers = set()
+    together = threading.Barrier(2)
+
+    def work(number: int) -> None:
+        workers.add(threading.current_thread())
+        if number >= 20:
+            together.wait(30)
+
+    assert len(list(in_order((squares(10 * k, 2, 1, work) for k in range(3)), threads=2))) == 3
+    assert len(workers) >= 2  # a helper that had nothing to do was replaced by another
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_has_helpers_of_its_own(run_python: Any) -> None:
+    finished = run_python(
+        """
+import itertools, os, sys, threading, time
+from vae_runtime.streams import Batch, in_order
+workers = set()
+def work(piece):
+    workers.add(threading.get_ident())
+    time.sleep(0.02)
+stream = in_order((Batch(k, 4, work, chunk=1) for k in itertools.count()), threads=2)
+next(stream)
+child = os.fork()
+workers.clear()
+taken = [next(stream) for _ in range(3)]
+if child == 0:
+    sys.exit(0 if len(workers) == 2 and taken == [1, 2, 3] else 1)
+_, status = os.waitpid(child, 0)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
