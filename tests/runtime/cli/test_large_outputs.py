@@ -185,7 +185,7 @@ def test_a_disk_that_fills_up_in_the_midst_leaves_with_4_and_nothing(
 
 def test_more_than_memory_holds_is_written_and_read(gray_bundle: Path, vae_run: Any, gray: Model) -> None:
     """What the process may have beyond what it begins with is less than the arrays are large."""
-    count, spare = 600_000, 48 << 20  # 55 MiB of pictures
+    count, spare = 300_000, 24 << 20  # 27 MiB of pictures
     code = f"""
 import pathlib, re, resource, sys
 import numpy, PIL.Image, vae_runtime.cli.inputs, vae_runtime.cli.outputs, vae_runtime.model
