@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := training export runtime tests benchmarks data
 
-.PHONY: help demo test test-runtime check coverage format bench gpu fuzz soak wheel clean
+.PHONY: help demo test test-runtime check coverage format bench bench-check gpu fuzz soak wheel clean
 
 help:
 	@echo "make demo          install, train on the embedded faces, export, and draw new faces"
@@ -26,6 +26,7 @@ help:
 	@echo "make coverage      what the runtime's tests reach of it"
 	@echo "make test-runtime PYTHON=python3.13   the runtime's tests in an environment without PyTorch"
 	@echo "make bench         benchmarks on this machine, written to benchmarks/results/"
+	@echo "make bench-check   the same, and fails where a ratio that is promised is not reached"
 	@echo "make gpu           everything that needs an NVIDIA GPU: tests, parity and benchmarks on CUDA"
 	@echo "make fuzz SECONDS=60 SEED=0      mutated files against everything that reads files"
 	@echo "make soak ONLY=L3,L7             long runs and faults, a table of figure against limit; by default all"
@@ -71,6 +72,9 @@ test-runtime:
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest benchmarks -q --save-results
+
+bench-check: $(STAMP)
+	$(BIN)/python -m pytest benchmarks -q --check-promises
 
 gpu: $(STAMP)
 	$(BIN)/python -m pytest -q -m cuda

@@ -13,19 +13,23 @@ import torch
 from measuring.chart import draw_throughput
 from measuring.implementations import Array
 from measuring.machine import describe_machine, device_slug, load_average
-from measuring.report import as_lines, noise_line, write_json, write_markdown
+from measuring.promises import PROMISES
+from measuring.report import as_lines, noise_line, promise_lines, write_json, write_markdown
 from measuring.rows import Row
 from vae_export.bundle import Settings, export_bundle
-from vae_export.sources import Source
-from vae_training.config import ModelConfig
+from vae_export.sources import load_source
+from vae_training.config import Config, ModelConfig, TrainingConfig
 from vae_training.data import ImageSet, load_images
+from vae_training.loop import Trainer
 from vae_training.model import VAE
+from vae_training.run_folder import RunFolder
 
 _RESULTS = Path(__file__).resolve().parent / "results"
 _ROWS = pytest.StashKey[list[Row]]()
 _LOAD = pytest.StashKey[float | None]()
 _SEED = 0
 _OPSET = 17
+_EPOCHS = 2
 _IMAGES = 4096
 """As many as the largest batch."""
 
@@ -37,6 +41,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--save-results",
         action="store_true",
         help="write the table, the figures and a chart to benchmarks/results/<processor and GPU>.*",
+    )
+    parser.addoption(
+        "--check-promises", action="store_true", help="fail where a ratio that is promised is not reached"
     )
 
 
@@ -56,8 +63,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write_line(", ".join(f"{name} {value}" for name, value in machine.items() if value))
     for line in (noise_line(rows), "", *as_lines(rows)):
         terminalreporter.write_line(line)
+    terminalreporter.section("promises")
+    for line in promise_lines(rows):
+        terminalreporter.write_line(line)
     if config.getoption("--save-results"):
         terminalreporter.write_line(f"\nwritten: {_save(rows, machine)}.json, .md and .png")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail where a promise that was measured is broken, if that was asked for."""
+    rows = session.config.stash[_ROWS]
+    figures = [(promise, promise.measure(rows)) for promise in PROMISES]
+    broken = any(figure is not None and not promise.is_kept_by(figure) for promise, figure in figures)
+    if session.config.getoption("--check-promises") and broken and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def _save(rows: list[Row], machine: dict[str, object]) -> Path:
@@ -79,10 +98,12 @@ def record(request: pytest.FixtureRequest) -> Record:
 
 @dataclass(frozen=True)
 class Classic:
-    """The classic model, 24x24 gray and 20 latents, with random weights: speed does not depend on them."""
+    """The classic model, 24x24 gray and 20 latents, after two epochs on the embedded faces."""
 
     model: VAE
     bundle: Path
+    int8_bundle: Path
+    """The same in integers of 8 bits."""
     weights: Path
     """The state dict, as torch.save writes it."""
 
@@ -95,14 +116,17 @@ def faces() -> ImageSet:
 
 @pytest.fixture(scope="session")
 def classic(tmp_path_factory: pytest.TempPathFactory, faces: ImageSet) -> Classic:
-    """The model, exported."""
+    """The model, trained and exported."""
     folder = tmp_path_factory.mktemp("classic")
-    torch.manual_seed(_SEED)
-    model = VAE(ModelConfig()).eval().requires_grad_(False)
+    config = Config(training=TrainingConfig(epochs=_EPOCHS, device="cpu", compile="off"))
+    Trainer(config, faces, RunFolder(folder / "run")).run()
+    source = load_source(folder / "run")
+    model = source.model
     some = ImageSet(faces.images[:256], None, faces.name, faces.source)
-    export_bundle(Source(model, "classic"), some, folder / "bundle", Settings(_OPSET, "classic"))
+    for precision in ("fp32", "int8"):
+        export_bundle(source, some, folder / precision, Settings(_OPSET, "classic", precision=precision))
     torch.save(model.state_dict(), folder / "weights.pth")
-    return Classic(model, folder / "bundle", folder / "weights.pth")
+    return Classic(model, folder / "fp32", folder / "int8", folder / "weights.pth")
 
 
 @pytest.fixture(scope="session")

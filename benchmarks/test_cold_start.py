@@ -11,15 +11,14 @@ import numpy as np
 from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from measuring.processes import SCRIPTS, Run, run_process
+from measuring.processes import SCRIPTS, VAE_RUN, Run, run_process
+from measuring.promises import COLD_START
 from measuring.rows import Row
 
 if TYPE_CHECKING:
     from conftest import Classic, Record
 
 _TURNS = 5
-_VAE_RUN = "import sys; from vae_runtime.cli.main import main; sys.exit(main())"
-"""What the command `vae-run` is; written out so that it is the one of this checkout."""
 
 
 def test_cold_start(classic: Classic, record: Record, benchmark: BenchmarkFixture, tmp_path: Path) -> None:
@@ -27,7 +26,7 @@ def test_cold_start(classic: Classic, record: Record, benchmark: BenchmarkFixtur
     sheets = {name: tmp_path / f"{name}.png" for name in ("vae-run", "onnxruntime", "PyTorch")}
     commands: dict[str, list[str | Path]] = {
         "vae-run": [
-            python, "-c", _VAE_RUN, "sample", "-n", "100", "--model", classic.bundle, "--provider", "cpu",
+            python, "-c", VAE_RUN, "sample", "-n", "100", "--model", classic.bundle, "--provider", "cpu",
             "--overwrite", "-o", sheets["vae-run"],
         ],
         "onnxruntime": [
@@ -47,7 +46,7 @@ def test_cold_start(classic: Classic, record: Record, benchmark: BenchmarkFixtur
         peak = statistics.median(run.peak_bytes for run in measured)
         record(
             Row(
-                "cold start: a process that samples 100 images into a PNG",
+                COLD_START,
                 name,
                 "cpu",
                 [run.seconds for run in measured],

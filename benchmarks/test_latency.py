@@ -20,12 +20,13 @@ from measuring.implementations import (
 )
 from measuring.machine import require_device
 from measuring.rows import Row
-from measuring.turns import Call, measure_in_turns
+from measuring.turns import Call, measure_in_turns, time_of
 
 if TYPE_CHECKING:
     from conftest import Classic, Record
 
 _TURNS = 31
+_CALLS = 3000  # of which the thirtieth slowest is looked at
 
 
 def implementations(classic: Classic, device: str) -> list[Implementation]:
@@ -57,15 +58,25 @@ def test_latency(
     require_agreement(calls, device)
     measured = measure_in_turns(benchmark, calls, turns=_TURNS)
 
-    if measured:
-        for way in ways:
-            record(
-                Row(
-                    f"latency: {direction} one image",
-                    way.name,
-                    device,
-                    measured[way.name],
-                    images=1,
-                    role="reference" if way.is_reference else "measured",
-                )
+    if not measured:
+        return
+    tails = {name: tail(call) for name, call in calls.items()}
+    for way in ways:
+        record(
+            Row(
+                f"latency: {direction} one image",
+                way.name,
+                device,
+                measured[way.name],
+                images=1,
+                role="reference" if way.is_reference else "measured",
+                note=f"99th percentile {tails[way.name]:.2f} of the median",
+                facts={"p99_over_median": tails[way.name]},
             )
+        )
+
+
+def tail(call: Call) -> float:
+    """Return how many times as long as the median call one of a hundred takes."""
+    seconds = [time_of(call) for _ in range(_CALLS)]
+    return float(np.percentile(seconds, 99) / np.median(seconds))

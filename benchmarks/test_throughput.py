@@ -1,4 +1,4 @@
-"""Many images: encode and decode by batch, and 50,000 samples, against the machine's own arithmetic."""
+"""Many images: encode and decode by batch, against the machine's own arithmetic."""
 
 from __future__ import annotations
 
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from conftest import Classic, Record
 
 _TURNS = 9
-_SAMPLES = 50_000
-_SAMPLING_TURNS = 5
-_SAMPLING_BUDGET = 25.0  # seconds
 _MULTIPLY_ADDS = {
     "decode": decoder_multiply_adds(ModelConfig()),
     "encode": encoder_multiply_adds(ModelConfig()),
@@ -69,22 +66,6 @@ def test_throughput(
     measured = measure_in_turns(benchmark, {**calls, LIMIT: matrix_product(device)}, turns=_TURNS)
 
     for row in rows_of(ways, measured, direction, batch, device, f"{direction}, batch {batch:,}", direction):
-        record(row)
-
-
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-@pytest.mark.usefixtures("full_precision")
-def test_sampling_many(device: str, classic: Classic, record: Record, benchmark: BenchmarkFixture) -> None:
-    require_device(device)
-    ways = implementations(classic, device)
-    calls: dict[str, Call] = {way.name: partial(way.sample, _SAMPLES) for way in ways}
-
-    require_agreement({way.name: partial(way.sample, 1000) for way in ways}, device)
-    measured = measure_in_turns(
-        benchmark, {**calls, LIMIT: matrix_product(device)}, turns=_SAMPLING_TURNS, budget=_SAMPLING_BUDGET
-    )
-
-    for row in rows_of(ways, measured, "decode", _SAMPLES, device, f"sample {_SAMPLES:,} pictures, uint8"):
         record(row)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,15 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from measuring.limit import LIMIT, limit_row, matrix_product
 from measuring.machine import require_device
 from measuring.plain_loop import PlainLoop
+from measuring.promises import TRAINING
 from measuring.rows import Row
-from measuring.turns import Call
+from measuring.turns import time_of
 from vae_training.batches import to_device, to_float
 from vae_training.compiling import training_flop
 from vae_training.config import Config, DataConfig, TrainingConfig
 from vae_training.data import ImageSet
+from vae_training.kl_shaping import kl_per_latent
+from vae_training.likelihood import bernoulli_nll
 from vae_training.loop import Trainer
 from vae_training.model import VAE
 from vae_training.objective import beta_vae_loss
@@ -51,7 +53,7 @@ class PlainLoopBetween(Observer):
         self.seconds["vae_training"].append(metrics["seconds"])
         seconds, _ = self.plain.train_epoch()
         self.seconds["plain loop"].append(seconds)
-        self.seconds[LIMIT].append(min(_time(self.multiply) for _ in range(5)))
+        self.seconds[LIMIT].append(min(time_of(self.multiply) for _ in range(5)))
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -78,12 +80,11 @@ def test_training(
     assert all(map(math.isfinite, losses.values()))
     if not benchmark.enabled:
         return
-    group = f"training: an epoch of {_IMAGES:,} images, batches of {config.training.batch_size}"
     for name, loss in losses.items():
         difference = loss / losses["plain loop"] - 1.0
         record(
             Row(
-                group,
+                TRAINING,
                 name,
                 device,
                 between.seconds[name][_WARM_UP:],
@@ -100,7 +101,7 @@ def test_training(
             multiply_adds=int(training_flop(config.model) / 2),
             images=_IMAGES,
             device=device,
-            group=group,
+            group=TRAINING,
         )
     )
 
@@ -112,10 +113,5 @@ def loss_of(model: VAE, pictures: npt.NDArray[np.uint8], config: Config, device:
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn((len(image), config.model.latent_size), generator=generator).to(device)
     logits, mean, logvar = model(image, noise)
-    return float(beta_vae_loss(logits, image, mean, logvar, config.training.beta).total)
-
-
-def _time(call: Call) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+    nll, kl = bernoulli_nll(logits, image), kl_per_latent(mean, logvar)
+    return float(beta_vae_loss(nll, kl, config.training.beta).total)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor
 
 from vae_runtime import load
 from vae_runtime.images import to_uint8
@@ -86,8 +86,9 @@ def eager_pytorch(
     no_gradients: Callable[[], AbstractContextManager[object]] = torch.inference_mode,
     *,
     is_reference: bool = True,
+    batch: int = _SAMPLED_BATCH,
 ) -> Implementation:
-    """Return PyTorch as one calls it, under `torch.inference_mode` or `torch.no_grad`."""
+    """Return PyTorch as one calls it, under `torch.inference_mode` or `torch.no_grad`; `batch` is for sampling."""
     encoder, decoder = model.encoder.to(device), model.decoder.to(device)
 
     def encode(images: Array) -> tuple[Array, Array]:
@@ -102,12 +103,34 @@ def eager_pytorch(
         f"PyTorch, {no_gradients.__name__}",
         encode=encode,
         decode=decode,
-        sample=lambda n: _sample(decode, n, model.config.latent_size),
+        sample=lambda n: _sample(decode, n, model.config.latent_size, batch),
         is_reference=is_reference,
     )
 
 
-def _through(module: nn.Module, batch: Array, device: str, no_gradients: Callable[[], Any]) -> Array:
+def compiled_pytorch(model: VAE, device: str, batch: int) -> Implementation:
+    """Return the decoder under torch.compile for one batch size, sampling only. The first call compiles.
+
+    Its code is cached beside its inputs, so that compiling is no part of what is measured.
+    """
+    decoder = torch.compile(model.decoder.to(device), dynamic=False)
+
+    def decode(latents: Array) -> Array:
+        return _through(decoder, latents, device, torch.inference_mode)
+
+    def sample(n: int) -> Pictures:
+        # Whole batches only: every other size would be compiled anew.
+        return _sample(decode, -(-n // batch) * batch, model.config.latent_size, batch)[:n]
+
+    def refuse(_: Array) -> tuple[Array, Array]:
+        raise NotImplementedError("only its decoder is compiled")
+
+    return Implementation(f"torch.compile, batch {batch}", encode=refuse, decode=decode, sample=sample)
+
+
+def _through(
+    module: Callable[[Tensor], Tensor], batch: Array, device: str, no_gradients: Callable[[], Any]
+) -> Array:
     with no_gradients():
         images: Array = module(torch.from_numpy(batch).to(device)).cpu().numpy()
     return images
@@ -122,10 +145,10 @@ def _session(path: Path, device: str, threads: int | None) -> Any:
     return onnxruntime.InferenceSession(path, options, providers=[provider])
 
 
-def _sample(decode: Callable[[Array], Array], n: int, latent_size: int) -> Pictures:
+def _sample(
+    decode: Callable[[Array], Array], n: int, latent_size: int, batch: int = _SAMPLED_BATCH
+) -> Pictures:
     """Sample as one writes it down: draw, decode batch by batch, round, join."""
     latents = np.random.default_rng(0).standard_normal((n, latent_size), dtype=np.float32)
-    pieces = [
-        to_uint8(decode(latents[start : start + _SAMPLED_BATCH])) for start in range(0, n, _SAMPLED_BATCH)
-    ]
+    pieces = [to_uint8(decode(latents[start : start + batch])) for start in range(0, n, batch)]
     return np.concatenate(pieces)

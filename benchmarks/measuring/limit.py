@@ -1,7 +1,7 @@
 """The machine's own rate: large float32 matrix products, which nothing made of them can outrun.
 
-It holds for direct convolution. An algorithm that needs fewer multiplications (Winograd's) could pass it,
-but none is in use for kernels of 4 x 4 with stride 2.
+It is the limit for the layers as they are trained. What needs fewer multiplications than these can pass it: the
+exporter folds the decoder's first two layers into one, which leaves a sixth.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from measuring.rows import Row
 from measuring.turns import Call
 
 LIMIT = "limit: matrix products"
+LIMIT_OF_ONE = f"{LIMIT}, 1 thread"
 
 _SIDES = {"cpu": 1024, "cuda": 8192}
 
 
-def matrix_product(device: str) -> Call:
-    """Return one product of large matrices, by PyTorch, on all processors or the GPU.
+def matrix_product(device: str, threads: int | None = None) -> Call:
+    """Return one product of large matrices, by PyTorch, on all processors, some of them, or the GPU.
 
     Not by numpy: its threads go on spinning for a tenth of a second, in the way of whoever comes next.
     """
@@ -29,7 +30,10 @@ def matrix_product(device: str) -> Call:
     product = torch.empty_like(matrix)
 
     def multiply() -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads or before)
         torch.mm(matrix, matrix, out=product)
+        torch.set_num_threads(before)
         if device == "cuda":
             torch.cuda.synchronize()
 
@@ -37,7 +41,14 @@ def matrix_product(device: str) -> Call:
 
 
 def limit_row(
-    seconds: Sequence[float], *, multiply_adds: int, images: int, device: str, group: str, series: str = ""
+    seconds: Sequence[float],
+    *,
+    multiply_adds: int,
+    images: int,
+    device: str,
+    group: str,
+    series: str = "",
+    name: str = LIMIT,
 ) -> Row:
     """Return the time that as many multiply-adds as these images need take in a matrix product.
 
@@ -48,13 +59,14 @@ def limit_row(
         device: `cpu` or `cuda`.
         group: what the row stands beside.
         series: as in `Row`.
+        name: of the row.
     """
     flop = 2.0 * _SIDES[device] ** 3
     rate = flop / statistics.median(seconds)
     scale = 2.0 * multiply_adds * images / flop
     return Row(
         group,
-        LIMIT,
+        name,
         device,
         [second * scale for second in seconds],
         images,

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+VAE_RUN = "import sys; from vae_runtime.cli.main import main; sys.exit(main())"
+"""What the command `vae-run` is; written out so that it is the one of this checkout."""
 
 
 @dataclass(frozen=True)

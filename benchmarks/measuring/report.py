@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from measuring.limit import spread_of_limits
+from measuring.promises import PROMISES
 from measuring.rows import Row, grouped, share_of_limit, times_reference, to_record
 
 _HEADINGS = ("implementation", "device", "median", "fastest", "per image", "x PyTorch", "% of limit", "")
+_PROMISE_HEADINGS = ("what", "against", "promised", "measured", "")
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
@@ -23,6 +25,13 @@ def as_lines(rows: Sequence[Row]) -> list[str]:
     for title, block in blocks.items():
         lines += ["", title, *(_aligned(cells, widths) for cells in block)]
     return lines
+
+
+def promise_lines(rows: Sequence[Row]) -> list[str]:
+    """Return what is promised and what was measured, for a terminal."""
+    table = [_PROMISE_HEADINGS, *_promise_cells(rows)]
+    widths = [max(len(cells[column]) for cells in table) for column in range(len(_PROMISE_HEADINGS))]
+    return [_aligned(cells, widths) for cells in table]
 
 
 def noise_line(rows: Sequence[Row]) -> str:
@@ -49,6 +58,8 @@ def write_markdown(path: Path, rows: Sequence[Row], machine: Mapping[str, Any], 
     lines = [f"# {machine['processor']}, {machine['processors']} processors", ""]
     lines += [f"- {name}: {value}" for name, value in machine.items() if value is not None]
     lines += ["", noise_line(rows), "", f"![Images a second by batch]({chart.name})"]
+    lines += ["", "## Promises", "", _piped(_PROMISE_HEADINGS), "| --- | --- | ---: | ---: | --- |"]
+    lines += [_piped(cells) for cells in _promise_cells(rows)]
     for key, group in grouped(rows).items():
         lines += [
             "",
@@ -78,13 +89,25 @@ def _cells(row: Row, group: Sequence[Row]) -> tuple[str, ...]:
     return (
         row.implementation,
         row.device,
-        duration(row.median),
-        duration(min(row.seconds)),
+        duration(row.median) if row.seconds else "",
+        duration(min(row.seconds)) if row.seconds else "",
         "" if row.per_image is None else duration(row.per_image),
         "" if times is None or row.role == "limit" else f"{times:.2f}",
         "" if share is None else f"{share:.1%}",
         "; ".join(filter(None, (row.note, "disturbed" if row.was_disturbed else ""))),
     )
+
+
+def _promise_cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    cells = []
+    for promise in PROMISES:
+        figure = promise.measure(rows)
+        verdict = "not measured" if figure is None else "kept" if promise.is_kept_by(figure) else "short"
+        bound = f"{'at most' if promise.at_most else 'at least'} {promise.reach:.3g}"
+        cells.append(
+            (promise.what, promise.against, bound, "" if figure is None else f"{figure:.3g}", verdict)
+        )
+    return cells
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ class Row:
     device: str
     """`cpu` or `cuda`."""
     seconds: Sequence[float]
-    """Of one call, a number for each turn."""
+    """Of one call, a number for each turn; none where time is not what is measured."""
     images: int = 0
     """How many a call works on; 0 where that says nothing."""
     role: Role = "measured"
@@ -37,18 +38,18 @@ class Row:
 
     @property
     def median(self) -> float:
-        """Seconds a call."""
-        return statistics.median(self.seconds)
+        """Seconds a call; NaN where it was not timed."""
+        return statistics.median(self.seconds) if self.seconds else math.nan
 
     @property
     def per_image(self) -> float | None:
         """Seconds an image."""
-        return self.median / self.images if self.images else None
+        return self.median / self.images if self.images and self.seconds else None
 
     @property
     def was_disturbed(self) -> bool:
         """Whether something else ran in at least half of the turns: their median says little then."""
-        return self.median > _CALM * min(self.seconds)
+        return bool(self.seconds) and self.median > _CALM * min(self.seconds)
 
 
 def grouped(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
@@ -77,9 +78,9 @@ def to_record(row: Row, group: Sequence[Row]) -> dict[str, Any]:
         "device": row.device,
         "role": row.role,
         "images": row.images,
-        "median_seconds": row.median,
-        "fastest_seconds": min(row.seconds),
-        "slowest_seconds": max(row.seconds),
+        "median_seconds": row.median if row.seconds else None,
+        "fastest_seconds": min(row.seconds, default=None),
+        "slowest_seconds": max(row.seconds, default=None),
         "turns": len(row.seconds),
         "disturbed": row.was_disturbed,
         "seconds_per_image": row.per_image,
@@ -89,6 +90,20 @@ def to_record(row: Row, group: Sequence[Row]) -> dict[str, Any]:
     }
 
 
+def times_as_fast(row: Row, other: Row) -> float | None:
+    """Return how many times as fast as another a row is: the median over turns that were taken side by side.
+
+    By image where both work on images, so that a slow way need not be measured on as many.
+    """
+    by_image = row.images > 0 and other.images > 0
+    scale = row.images / other.images if by_image else 1.0
+    if not row.seconds or not other.seconds:
+        return None
+    if len(row.seconds) != len(other.seconds):
+        return scale * other.median / row.median
+    return scale * statistics.median(b / a for a, b in zip(row.seconds, other.seconds, strict=True))
+
+
 def _times(row: Row, group: Sequence[Row], role: Role) -> float | None:
     base = next((other for other in group if other.role == role), None)
-    return None if base is None else base.median / row.median
+    return None if base is None else times_as_fast(row, base)

@@ -59,6 +59,13 @@ def measure_in_turns(
     }
 
 
+def time_of(call: Call) -> float:
+    """Return the seconds that one call takes."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
 class _Block:
     """A call, repeated as often as makes one turn."""
 
@@ -82,6 +89,4 @@ class _Block:
             self()
 
     def _time(self) -> float:
-        started = time.perf_counter()
-        self()
-        return time.perf_counter() - started
+        return time_of(self)

@@ -41,6 +41,7 @@ _EXTRAS = {
     "matplotlib": "train",
     "tomli_w": "train",
     "tomli": "train",
+    "torchmetrics": "train",
 }
 
 
