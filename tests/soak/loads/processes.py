@@ -126,7 +126,7 @@ def _interrupted_commands(times: int, count: int = 1_000_000) -> list[Figure]:
                 "-v", "sample", "-n", count, "--seed", 1, "-o", "faces.npy", folder=folder
             )
             assert process.stderr is not None
-            while "decoder.onnx runs on" not in process.stderr.readline():  # it says so when it begins
+            while "prior.onnx runs on" not in process.stderr.readline():  # the last graph that it opens
                 if process.poll() is not None:
                     raise RuntimeError(f"vae-run left with {process.returncode} before it began")
             time.sleep(0.3 + 0.2 * index)
