@@ -56,6 +56,7 @@ def implementations(classic: Classic, device: str) -> dict[str, tuple[Implementa
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.usefixtures("full_precision")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # what torch.compile finds in PyTorch itself
 def test_sampling_many(device: str, classic: Classic, record: Record, benchmark: BenchmarkFixture) -> None:
     require_device(device)
     ways = implementations(classic, device)
