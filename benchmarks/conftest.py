@@ -104,6 +104,8 @@ class Classic:
     bundle: Path
     int8_bundle: Path
     """The same in integers of 8 bits."""
+    plain_bundle: Path
+    """In float32, with layers as PyTorch has them."""
     weights: Path
     """The state dict, as torch.save writes it."""
 
@@ -123,10 +125,12 @@ def classic(tmp_path_factory: pytest.TempPathFactory, faces: ImageSet) -> Classi
     source = load_source(folder / "run")
     model = source.model
     some = ImageSet(faces.images[:256], None, faces.name, faces.source)
-    for precision in ("fp32", "int8"):
-        export_bundle(source, some, folder / precision, Settings(_OPSET, "classic", precision=precision))
+    kinds = {"fp32": Settings(_OPSET, "classic"), "int8": Settings(_OPSET, "classic", precision="int8")}
+    kinds["plain"] = Settings(_OPSET, "classic", optimize=False)
+    for name, settings in kinds.items():
+        export_bundle(source, some, folder / name, settings)
     torch.save(model.state_dict(), folder / "weights.pth")
-    return Classic(model, folder / "fp32", folder / "int8", folder / "weights.pth")
+    return Classic(model, *(folder / name for name in kinds), folder / "weights.pth")
 
 
 @pytest.fixture(scope="session")

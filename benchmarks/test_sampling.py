@@ -20,7 +20,7 @@ from measuring.implementations import (
 )
 from measuring.limit import LIMIT, LIMIT_OF_ONE, limit_row, matrix_product
 from measuring.machine import require_device
-from measuring.promises import COMPILED, ONE_BY_ONE, OURS_INT8, SAMPLING
+from measuring.promises import COMPILED, ONE_BY_ONE, OURS_INT8, OURS_PLAIN, SAMPLING
 from measuring.rows import Row
 from measuring.turns import Call, measure_in_turns, time_of
 from vae_runtime import load
@@ -47,6 +47,7 @@ def implementations(classic: Classic, device: str) -> dict[str, tuple[Implementa
         eager_pytorch(classic.model, device),
     ]
     named = {way.name: (way, _SAMPLES) for way in ways}
+    named[OURS_PLAIN] = (our_runtime(classic.plain_bundle, device, None), _SAMPLES)
     one_by_one = eager_pytorch(classic.model, device, is_reference=False, batch=1)
     named[ONE_BY_ONE] = (one_by_one, _ONE_BY_ONE)
     if device == "cuda" or has_compiler():

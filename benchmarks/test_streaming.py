@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 from pathlib import Path
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from conftest import Classic, Record
 
 _COUNTS = (1_000, 10_000, 100_000, 1_000_000)
-_FEW = 100  # what a process costs that hardly samples
 _TURNS = 3
 
 
@@ -34,7 +34,7 @@ def test_streaming(classic: Classic, record: Record, benchmark: BenchmarkFixture
         )  # fmt: skip
 
     def measure() -> dict[int, list[Run]]:
-        counts = (_FEW, *_COUNTS) if benchmark.enabled else (_FEW, _COUNTS[0])
+        counts = _COUNTS if benchmark.enabled else _COUNTS[:1]
         rounds = [{count: sample(count) for count in counts} for _ in range(_TURNS)]
         return {count: [turn[count] for turn in rounds] for count in counts}
 
@@ -44,9 +44,12 @@ def test_streaming(classic: Classic, record: Record, benchmark: BenchmarkFixture
         return
     seconds = {count: statistics.median(run.seconds for run in taken) for count, taken in runs.items()}
     peaks = {count: statistics.median(run.peak_bytes for run in taken) for count, taken in runs.items()}
-    # Beyond what the process costs by itself, which few pictures show. A thousand take a hundredth of that: their
-    # own cost is lost in it, and counted with the next.
-    costs = {count: (seconds[count] - seconds[_FEW]) / (count - _FEW) for count in _COUNTS[1:]}
+    # What each picture costs that one run makes more than the one before. The first few thousand are over before the
+    # process's own start is measured well enough to tell theirs.
+    costs = {
+        count: (seconds[count] - seconds[fewer]) / (count - fewer)
+        for fewer, count in itertools.pairwise(_COUNTS[1:])
+    }
     growth = (peaks[_COUNTS[-1]] - peaks[_COUNTS[0]]) / 1e6
     spread = max(costs.values()) / min(costs.values())
     for count in _COUNTS:
