@@ -6,10 +6,11 @@ releases Python's lock while it works, and no thread waits for another inside a 
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
+
+from vae_runtime.helpers import Helpers
 
 # Images per call. On two AVX-512 cores the rate is flat from 32 to 256 and this keeps the activations
 # (8 MB for the classic decoder) within the processors' cache.
@@ -41,19 +42,17 @@ def for_each_chunk(total: int, work: Callable[[slice], None], *, chunk: int, thr
                 failed[piece.start] = error
                 waiting.clear()
 
-    # Not a ThreadPoolExecutor: Ctrl-C inside of its own locks leaves them taken, and its threads wait for ever.
-    helpers = [
-        threading.Thread(target=work_off, name=f"vae-runtime-{number}")
-        for number in range(1, min(threads, len(waiting)))
-    ]
+    helpers = Helpers()
     try:
-        _start(helpers)
+        # At the interpreter's end whoever works, works alone.
+        if threading.main_thread().is_alive():
+            for number in range(1, min(threads, len(waiting))):
+                if not helpers.begin(work_off, name=f"vae-runtime-{number}"):
+                    break
         work_off()
     finally:
         waiting.clear()
-        for helper in helpers:
-            with contextlib.suppress(RuntimeError):  # it was not started, or its start was interrupted
-                helper.join()
+        helpers.wait()
     if failed:
         # An interruption goes before any error.
         first = failed[min(failed, key=lambda start: (isinstance(failed[start], Exception), start))]
@@ -64,11 +63,3 @@ def for_each_chunk(total: int, work: Callable[[slice], None], *, chunk: int, thr
             # would be held until the garbage is next collected.
             del first
             failed.clear()
-
-
-def _start(helpers: list[threading.Thread]) -> None:
-    if not threading.main_thread().is_alive():
-        return  # the interpreter is ending: whoever works now, works alone
-    with contextlib.suppress(RuntimeError):  # no more threads can be started
-        for helper in helpers:
-            helper.start()

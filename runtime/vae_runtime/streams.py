@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
+from vae_runtime.helpers import Helpers
+
 Result = TypeVar("Result")
 
 _AHEAD = 1  # batches, besides the one that is waited for
@@ -133,7 +135,7 @@ class _Crew:
 
     def __init__(self, helpers: int) -> None:
         self._most = helpers
-        self._helpers: list[threading.Thread] = []
+        self._helpers = Helpers()
         self._start_anew()
 
     def _start_anew(self) -> None:
@@ -146,17 +148,12 @@ class _Crew:
         """Let helpers work on a batch."""
         pieces = batch.begin()
         self._waiting.extend((batch, piece) for piece in pieces)
-        self._helpers = [helper for helper in self._helpers if helper.is_alive()]
         for _ in pieces:
             try:
                 place = self._free.pop()
             except IndexError:
                 break
-            helper = threading.Thread(target=self._work_off, args=(place,), name="vae-runtime-stream")
-            self._helpers.append(helper)
-            try:
-                helper.start()
-            except RuntimeError:  # no more threads can be started
+            if not self._helpers.begin(self._work_off, place, name="vae-runtime-stream"):
                 self._free.append(place)
                 break
 
@@ -176,11 +173,7 @@ class _Crew:
     def dismiss(self) -> None:
         """Leave out what is waiting, and wait for what is being done."""
         self._waiting.clear()
-        for helper in self._helpers:
-            # It may be one whose beginning was interrupted; or this very thread: a stream that was forgotten is closed
-            # by whoever notices.
-            with contextlib.suppress(RuntimeError):
-                helper.join()
+        self._helpers.wait()
 
     def _work_off(self, place: int) -> None:
         # At the interpreter's end nobody will take what is ahead.
