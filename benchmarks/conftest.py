@@ -151,7 +151,7 @@ def latents() -> Array:
 @pytest.fixture
 def full_precision() -> Iterator[None]:
     """Turn PyTorch's TF32 off on CUDA, where it is on for convolutions by default."""
-    backends = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    backends = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]  # older stubs lack it
     before = [backend.fp32_precision for backend in backends]
     for backend in backends:
         backend.fp32_precision = "ieee"

@@ -36,7 +36,7 @@ def test_cold_start(classic: Classic, record: Record, benchmark: BenchmarkFixtur
         "python that does nothing": [python, "-c", "pass"],
     }  # fmt: skip
     turns = _TURNS if benchmark.enabled else 0
-    runs = benchmark.pedantic(_in_turns, (commands, turns), rounds=1)  # type: ignore[no-untyped-call]
+    runs = benchmark.pedantic(_in_turns, (commands, turns), rounds=1)  # type: ignore[no-untyped-call]  # pytest-benchmark leaves it untyped
 
     for sheet in sheets.values():
         pixels = np.asarray(Image.open(sheet))

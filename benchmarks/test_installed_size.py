@@ -22,7 +22,7 @@ PACKAGES = ("vae_training", "vae_export", "vae_runtime")
 
 def test_installed_size(record: Record, benchmark: BenchmarkFixture) -> None:
     names = {"vae-edge[cpu]": needs("vae-edge", "cpu"), "torch": needs("torch")}
-    sizes = benchmark.pedantic(lambda: {name: sum(map(size, all_)) for name, all_ in names.items()})  # type: ignore[no-untyped-call]
+    sizes = benchmark.pedantic(lambda: {name: sum(map(size, all_)) for name, all_ in names.items()})  # type: ignore[no-untyped-call]  # pytest-benchmark leaves it untyped
     for name, total in sizes.items():
         listed = ", ".join(sorted(names[name]))
         record(

@@ -70,7 +70,7 @@ def test_training(
     between = PlainLoopBetween(plain, device)
     trainer = Trainer(config, some, RunFolder(tmp_path / "run"), between)
 
-    metrics = benchmark.pedantic(trainer.run, rounds=1)  # type: ignore[no-untyped-call]
+    metrics = benchmark.pedantic(trainer.run, rounds=1)  # type: ignore[no-untyped-call]  # pytest-benchmark leaves it untyped
 
     assert all(math.isfinite(row["loss"]) for row in metrics)
     losses = {

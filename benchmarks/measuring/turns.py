@@ -50,7 +50,7 @@ def measure_in_turns(
         return (block,), {}
 
     rounds = turns * len(blocks)
-    benchmark.pedantic(lambda block: block(), setup=prepare, rounds=rounds)  # type: ignore[no-untyped-call]
+    benchmark.pedantic(lambda block: block(), setup=prepare, rounds=rounds)  # type: ignore[no-untyped-call]  # pytest-benchmark leaves it untyped
     assert benchmark.stats is not None
     seconds = benchmark.stats.stats.data
     return {

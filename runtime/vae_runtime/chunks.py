@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from vae_runtime.helpers import Helpers
+from vae_runtime.helpers import Helpers, raise_first
 
 # Images per call. On two AVX-512 cores the rate is flat from 32 to 256 and this keeps the activations
 # (8 MB for the classic decoder) within the processors' cache.
@@ -54,12 +54,4 @@ def for_each_chunk(total: int, work: Callable[[slice], None], *, chunk: int, thr
         waiting.clear()
         helpers.wait()
     if failed:
-        # An interruption goes before any error.
-        first = failed[min(failed, key=lambda start: (isinstance(failed[start], Exception), start))]
-        try:
-            raise first
-        finally:
-            # An error knows the frames that it came through, and these know it: the arrays of a large request
-            # would be held until the garbage is next collected.
-            del first
-            failed.clear()
+        raise_first(failed)

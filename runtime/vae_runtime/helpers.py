@@ -9,6 +9,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 _LATE = 0.25  # seconds that a thread is given from its making to its first step
 
@@ -38,6 +39,18 @@ class Helpers:
             # It may be this very thread: a stream that was forgotten is closed by whoever notices.
             with contextlib.suppress(RuntimeError):
                 thread.join()
+
+
+def raise_first(failed: dict[int, BaseException]) -> NoReturn:
+    """Raise the first of some errors, by the number of their piece of work; an interruption goes before any error."""
+    first = failed[min(failed, key=lambda start: (isinstance(failed[start], Exception), start))]
+    try:
+        raise first
+    finally:
+        # An error knows the frames that it came through, and these know it: the arrays of a large request would be
+        # held until the garbage is next collected.
+        del first
+        failed.clear()
 
 
 def _wait_for_its_first_step(thread: threading.Thread) -> None:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
-from vae_runtime.helpers import Helpers
+from vae_runtime.helpers import Helpers, raise_first
 
 Result = TypeVar("Result")
 
@@ -77,16 +77,7 @@ class Batch(Generic[Result]):
     def take(self) -> Result:
         """Return the result of a batch that is done, or raise the first error in the order of its pieces."""
         if self._failed:
-            # An interruption goes before any error.
-            failed = self._failed
-            first = failed[min(failed, key=lambda start: (isinstance(failed[start], Exception), start))]
-            try:
-                raise first
-            finally:
-                # An error knows the frames that it came through, and these know it: arrays would be held until
-                # the garbage is next collected.
-                del first
-                self.forget()
+            raise_first(self._failed)
         return self.result
 
     def forget(self) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from processes import environment
 
+from vae_training import loop
 from vae_training.cli import vae_train
 from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
 from vae_training.data import ImageSet
@@ -28,6 +29,13 @@ def draw_images(
         left = int(draws.integers(0, width - 2))
         image[:, left : left + 2] = draws.integers(150, 256, channels)
     return ImageSet(images, None, "bars", "bars drawn for a test")
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the drawing, which takes most of the time of runs as small as these."""
+    for name in ("plot_losses", "write_sample_sheet", "write_reconstruction_sheet"):
+        monkeypatch.setattr(loop, name, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -29,10 +29,7 @@ Images = Callable[..., ImageSet]
 Small = Callable[..., Config]
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("plot_losses", "write_sample_sheet", "write_reconstruction_sheet"):
-        monkeypatch.setattr(loop, name, lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 def covariance(size: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor
 
-from vae_training import loop, sharpening
+from vae_training import sharpening
 from vae_training.checkpoint import Checkpoint, newest_checkpoint
 from vae_training.config import Config, ModelConfig
 from vae_training.data import ImageSet
@@ -29,10 +29,7 @@ Images = Callable[..., ImageSet]
 Small = Callable[..., Config]
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("plot_losses", "write_sample_sheet", "write_reconstruction_sheet"):
-        monkeypatch.setattr(loop, name, lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 def last(path: Path) -> Checkpoint:

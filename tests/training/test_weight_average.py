@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from vae_export.sources import load_source
-from vae_training import loop
 from vae_training.checkpoint import newest_checkpoint
 from vae_training.config import Config, ModelConfig
 from vae_training.data import ImageSet
@@ -26,10 +25,7 @@ Images = Callable[..., ImageSet]
 Small = Callable[..., Config]
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("plot_losses", "write_sample_sheet", "write_reconstruction_sheet"):
-        monkeypatch.setattr(loop, name, lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 def by_formula(weights: list[Tensor], decay: float) -> np.ndarray:

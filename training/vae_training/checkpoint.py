@@ -207,13 +207,8 @@ def prior_from_weights(config: ModelConfig, weights: Mapping[str, Tensor], sourc
         CheckpointError: weights are missing, too many, of other shapes, or hold NaN or infinity.
     """
     flow = Flow(config.latent_size)
-    expected = {name: tuple(tensor.shape) for name, tensor in flow.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    if expected != found:
-        raise CheckpointError(f"{source}: weights do not fit the prior: {_mismatch(expected, found)}")
-    broken = not_finite(weights)
-    if broken:
-        raise NonFiniteWeightsError(f"{source}: {broken} hold NaN or infinite values; they are of no use")
+    _require_same_shapes(flow.state_dict(), weights, "the prior", source)
+    _require_finite(weights, source)
     flow.load_state_dict(dict(weights))
     return flow.eval().requires_grad_(False)
 
@@ -245,13 +240,24 @@ def require_fit(config: ModelConfig, weights: Mapping[str, Tensor], source: str)
             model = VAE(config)
     except RuntimeError as error:  # sizes beyond what any tensor can have
         raise CheckpointError(f"{source}: {config} is no model ({str(error).splitlines()[0]})") from error
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    if expected != found:
-        raise CheckpointError(f"{source}: weights do not fit the model: {_mismatch(expected, found)}")
+    _require_same_shapes(model.state_dict(), weights, "the model", source)
     odd = [name for name, tensor in weights.items() if not tensor.is_floating_point()]
     if odd:
         raise CheckpointError(f"{source}: {', '.join(odd[:5])} are not of floating point")
+    _require_finite(weights, source)
+
+
+def _require_same_shapes(
+    state: Mapping[str, Tensor], weights: Mapping[str, Tensor], what: str, source: str
+) -> None:
+    expected, found = (
+        {name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (state, weights)
+    )
+    if expected != found:
+        raise CheckpointError(f"{source}: weights do not fit {what}: {_mismatch(expected, found)}")
+
+
+def _require_finite(weights: Mapping[str, Tensor], source: str) -> None:
     broken = not_finite(weights)
     if broken:
         raise NonFiniteWeightsError(f"{source}: {broken} hold NaN or infinite values; they are of no use")

@@ -22,9 +22,7 @@ from torch import Tensor, nn
 from vae_training.config import TrainingConfig
 
 _STEP = 1.0 / 255.0  # between two values of a stored pixel
-_SMALLEST = (
-    _STEP / 20.0
-)  # a standard deviation below what any image shows: black images would take it to zero
+_SMALLEST = _STEP / 20.0  # a standard deviation that no image shows: black ones alone would take it to zero
 _FIRST = 0.25  # the spread of pixels of a model that knows nothing
 _LOGISTIC = math.pi / math.sqrt(3.0)  # standard deviation of a logistic distribution of scale 1
 _FOLLOWS = 0.05  # share by which the kept standard deviation follows each batch's
@@ -102,7 +100,7 @@ def discretized_logistic_nll(mean: Tensor, image: Tensor, log_scale: Tensor) -> 
     centred = (image - mean) * inverse
     half = 0.5 * _STEP * inverse
     above, below = centred + half, centred - half
-    # log(sigmoid(a) - sigmoid(b)) = a-free form that keeps its digits where both are near 0 or near 1:
+    # log(sigmoid(a) - sigmoid(b)) in a form that keeps its digits where both are near 0 or near 1:
     # logsigmoid(a) + logsigmoid(-b) + log(1 - exp(b - a)).
     inside = F.logsigmoid(above) + F.logsigmoid(-below) + torch.log(-torch.expm1(-2.0 * half))
     log_probability = torch.where(

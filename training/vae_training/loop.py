@@ -17,7 +17,14 @@ from torch import Tensor, nn
 from vae_runtime.latent import generator as numpy_generator
 from vae_training.augmentation import Augmentation
 from vae_training.batches import Batches, to_device, to_float
-from vae_training.checkpoint import Checkpoint, Position, model_from_weights, refuse_diverged, save_checkpoint
+from vae_training.checkpoint import (
+    LIKELIHOOD,
+    Checkpoint,
+    Position,
+    model_from_weights,
+    refuse_diverged,
+    save_checkpoint,
+)
 from vae_training.compiling import decide_compile
 from vae_training.config import Config
 from vae_training.cpu_forward import forward_on_cpu
@@ -114,8 +121,9 @@ class Trainer:
         Raises:
             CheckpointError: they are those of another model, or hold NaN or infinity.
         """
+        state = model_from_weights(self.config.model, weights, source).state_dict()
         for model in {self.model, self.kept}:
-            model.load_state_dict(model_from_weights(self.config.model, weights, source).state_dict())
+            model.load_state_dict(state)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint as if the run had never stopped.
@@ -127,7 +135,7 @@ class Trainer:
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Return all that the optimizer changes, by name and in its order."""
-        own = {f"likelihood.{name}": value for name, value in self.likelihood.named_parameters()}
+        own = {f"{LIKELIHOOD}{name}": value for name, value in self.likelihood.named_parameters()}
         return {**dict(self.model.named_parameters()), **own}
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
