@@ -180,10 +180,10 @@ def _say(console: Console, status: object, step: str) -> None:
 
 def _images(model: Source, data: str | None) -> ImageSet:
     """Load what parity is proven on, in the model's shape."""
-    from dataclasses import asdict
+    from dataclasses import replace
 
     from vae_training.config import DataConfig
-    from vae_training.data import load_images
+    from vae_training.data import load_configured
 
     shape = model.model.config
     own = (
@@ -191,12 +191,8 @@ def _images(model: Source, data: str | None) -> ImageSet:
         if model.config and not model.bundle and data is None
         else DataConfig(source="faces" if data is None else data)
     )
-    settings = asdict(own)
-    source = settings.pop("source")
-    settings.pop("validation")
-    return load_images(
-        source, **{**settings, "image_size": (shape.height, shape.width), "channels": shape.channels}
-    )
+    size = (shape.height, shape.width)
+    return load_configured(replace(own, image_size=size, channels=shape.channels))
 
 
 def _told(model: Source, images: ImageSet, data: str | None) -> str:

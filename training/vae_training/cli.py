@@ -390,18 +390,9 @@ def _refuse_with_resume(options: dict[str, Any], config_file: Path | None, outpu
 
 
 def _load(config: Config, *, quiet: bool) -> ImageSet:
-    from vae_training.data import load_images
+    from vae_training.data import load_configured
 
-    settings = config.data
-    return load_images(
-        settings.source,
-        image_size=settings.image_size,
-        channels=settings.channels,
-        array=settings.array,
-        groups=settings.groups,
-        skip_bad=settings.skip_bad,
-        progress=None if quiet or not sys.stderr.isatty() else _loading_bar(),
-    )
+    return load_configured(config.data, None if quiet or not sys.stderr.isatty() else _loading_bar())
 
 
 def _loading_bar() -> Any:

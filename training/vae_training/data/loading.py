@@ -17,6 +17,7 @@ from vae_training.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from vae_training.config import DataConfig
     from vae_training.data.image_set import ImageSet
 
 
@@ -73,6 +74,19 @@ def load_images(
         images = conform(found.images, image_size, channels)
     require_trainable(source, images)
     return replace(found, images=images)
+
+
+def load_configured(settings: DataConfig, progress: Callable[[int, int], None] | None = None) -> ImageSet:
+    """Load the images that the settings of a run name; `progress` and errors as of `load_images`."""
+    return load_images(
+        settings.source,
+        image_size=settings.image_size,
+        channels=settings.channels,
+        array=settings.array,
+        groups=settings.groups,
+        skip_bad=settings.skip_bad,
+        progress=progress,
+    )
 
 
 def _require_options(

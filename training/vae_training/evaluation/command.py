@@ -158,20 +158,13 @@ def _shape(subject: Subject) -> str:
 
 
 def _load(subject: Subject, data: str | None, array: str | None, groups: str | None) -> ImageSet:
-    from vae_training.data import load_images
+    from vae_training.data import load_configured
     from vae_training.errors import DataError
     from vae_training.evaluation.material import settings_of_data
 
     settings = settings_of_data(subject, data, array, groups)
     try:
-        return load_images(
-            settings.source,
-            image_size=settings.image_size,
-            channels=settings.channels,
-            array=settings.array,
-            groups=settings.groups,
-            skip_bad=settings.skip_bad,
-        )
+        return load_configured(settings)
     except DataError as error:
         if data is None:
             raise DataError(f"{error}; say with --data where the images of {subject.name} are now") from error
