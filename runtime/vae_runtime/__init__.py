@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from vae_runtime.errors import VaeError as VaeError
     from vae_runtime.images import to_float as to_float
     from vae_runtime.images import to_uint8 as to_uint8
+    from vae_runtime.latent import Posterior as Posterior
     from vae_runtime.latent import latent_path as latent_path
     from vae_runtime.latent import lerp as lerp
     from vae_runtime.latent import noise as noise
     from vae_runtime.latent import slerp as slerp
     from vae_runtime.model import Model as Model
-    from vae_runtime.model import Posterior as Posterior
     from vae_runtime.model import load as load
     from vae_runtime.providers import available_providers as available_providers
     from vae_runtime.tiling import grid as grid
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _HOME = {
     "load": "model",
     "Model": "model",
-    "Posterior": "model",
+    "Posterior": "latent",
     "Card": "card",
     "Likelihood": "card",
     "grid": "tiling",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.random  # now, or a fork during another thread's first use would inherit the import's lock
@@ -13,6 +13,16 @@ from vae_runtime.errors import InputError
 from vae_runtime.images import as_array, is_whole_number, require_finite
 
 Latents = npt.NDArray[np.float32]
+
+
+class Posterior(NamedTuple):
+    """q(z given x), a diagonal Gaussian for every image."""
+
+    mean: Latents
+    """(N, D) float32."""
+    logvar: Latents
+    """(N, D) float32: the natural logarithm of the variance."""
+
 
 METHODS = ("slerp", "lerp")
 _ALIASES = {"linear": "lerp"}

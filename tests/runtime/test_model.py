@@ -473,7 +473,7 @@ def test_a_copy_is_opened_with_the_same_graphs_and_settings(
     model = vae_runtime.load(gray_bundle, provider="cpu", threads=3)
     other = duplicate(model)
     model.close()
-    assert (other._provider, other._threads, other._thread_count) == ("cpu", 3, 3)
+    assert (other._provider, other._threads, other._engine.threads) == ("cpu", 3, 3)
     assert other.providers == ("cpu",)
     assert other.card == model.card
     assert other.sha256 == model.sha256 != ""

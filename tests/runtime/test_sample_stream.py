@@ -387,11 +387,11 @@ def test_the_interpreter_ends_in_the_midst_of_a_stream(run_python: Any, gray_bun
 import sys, threading, time
 import numpy as np, vae_runtime
 model = vae_runtime.load(sys.argv[1], threads=3)
-run = model._run
+run = model._engine.run
 def run_slowly(role, batch):
     time.sleep(0.05)
     return run(role, batch)
-model._run = run_slowly
+model._engine.run = run_slowly
 stream = model.decode_stream([[[0.0, 0, 0]], np.zeros((64 * 3000, 3), np.float32)], batch=64 * 3000)
 if sys.argv[2] == "by a daemon":
     threading.Thread(target=lambda: list(stream), daemon=True).start()

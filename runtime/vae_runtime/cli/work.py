@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from vae_runtime.model import Model, Posterior
+    from vae_runtime.latent import Posterior
+    from vae_runtime.model import Model
 
 
 class Work:

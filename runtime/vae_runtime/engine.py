@@ -1,0 +1,177 @@
+"""What stands behind a model: its opened graphs, and the one place that decides on chunks, threads and memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vae_runtime.bundle import Bundle
+from vae_runtime.card import Card
+from vae_runtime.chunks import CHUNK, GPU_CHUNK, for_each_chunk
+from vae_runtime.errors import BundleError, ClosedError, NonFiniteError, printable
+from vae_runtime.images import (
+    Images,
+    all_finite,
+    as_float32,
+    as_images,
+    fill_pictures,
+    require_finite,
+    require_images,
+    to_float,
+    to_uint8,
+)
+from vae_runtime.latent import Latents, require_latents
+from vae_runtime.memory import ALWAYS_TRIED, require_memory
+from vae_runtime.requests import FLOAT32, Dtype, ImageArray, image_dtype
+from vae_runtime.session import Graph
+from vae_runtime.threads import thread_count
+
+
+class Engine:
+    """The graphs of a bundle, ready to run. Safe to use from several threads."""
+
+    def __init__(self, bundle: Bundle, provider: str, threads: int | None, *, check_finite: bool) -> None:
+        """Open the graphs; arguments and errors as those of `load`."""
+        self.check_finite = check_finite
+        self.source = bundle.source
+        allowed = thread_count(threads)
+        self._closed = False
+        self._graphs = {
+            role: Graph(role, data, source=bundle.source, provider=provider)
+            for role, data in bundle.graphs.items()
+        }
+        _refuse_strangers(self._graphs)
+        on_cpu = self.providers == ("cpu",)
+        self.card: Card = self._graphs["decoder"].card
+        self.image_shape, self.latent_size = self.card.image_shape, self.card.latent_size
+        self.latent_bytes = 4 * self.latent_size
+        self._pixels = math.prod(self.image_shape)
+        self._surely_fit = ALWAYS_TRIED // (2 * self.latent_bytes + 4 * self._pixels)
+        self.chunk, self.threads = (CHUNK, allowed) if on_cpu else (GPU_CHUNK, 1)
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The providers that really run the graphs, by their short names."""
+        return tuple(sorted({graph.provider for graph in self._graphs.values()}))
+
+    def has(self, role: str) -> bool:
+        """Whether the bundle has a graph of this role."""
+        return role in self._graphs
+
+    def close(self) -> None:
+        """Release the sessions. Runs under way in other threads end."""
+        self._closed = True
+        for graph in self._graphs.values():
+            graph.close()
+
+    def require_open(self) -> None:
+        """Raise `ClosedError` after `close`: an empty request would not notice else."""
+        if self._closed:
+            raise ClosedError(f"{self.source}: the model is closed; load it again")
+
+    def run(self, role: str, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        """Run one chunk through a graph, and look at what comes out."""
+        outputs = self._graphs[role].run(batch)
+        if self.check_finite:
+            for output in outputs:
+                if not all_finite(output):
+                    raise self._non_finite(role, output)
+        return outputs
+
+    def _non_finite(self, role: str, output: npt.NDArray[np.float32]) -> NonFiniteError:
+        bad = int(np.count_nonzero(~np.isfinite(output)))
+        return NonFiniteError(
+            f"{self.source}: the {role} produced {bad} NaN or infinite values of {output.size}; "
+            "its weights are broken, or its input is far outside of what it was trained on"
+        )
+
+    def in_chunks(self, total: int, work: Callable[[slice], None]) -> None:
+        """Call `work` on slices that cover `range(total)`, with as many threads as are allowed."""
+        self.require_open()
+        for_each_chunk(total, work, chunk=self.chunk, threads=self.threads)
+
+    def encode(self, images: npt.NDArray[Any]) -> list[Latents]:
+        """Return mean and logvar of a chunk of images or pictures that were checked."""
+        return self.run("encoder", to_float(images) if images.dtype == np.uint8 else images)
+
+    def decode_into(self, latents: Latents, images: ImageArray) -> None:
+        """Decode a chunk of latents into an array of images or of pictures."""
+        (made,) = self.run("decoder", latents)
+        if images.dtype is FLOAT32:
+            images[...] = made
+        elif self.check_finite:
+            fill_pictures(made, images)
+        else:
+            to_uint8(made, images)
+
+    def through_prior(self, noise: Latents) -> Latents:
+        """Return the latents of a chunk of noise: itself, where no prior was learned."""
+        return self.run("prior", noise)[0] if "prior" in self._graphs else noise
+
+    def require_images(self, array: npt.NDArray[Any]) -> None:
+        """Raise `InputError` unless type and shape are those of this model's images or pictures."""
+        require_images(array.dtype, array.shape, self.image_shape)
+
+    def require_latents(self, array: npt.NDArray[Any]) -> None:
+        """Raise `InputError` unless type and shape are those of this model's latents."""
+        require_latents(array.dtype, array.shape, self.latent_size)
+
+    def checked_images(self, array: npt.NDArray[Any], begins_at: int = 0) -> Images:
+        """Return images or pictures as `encode` takes them, chunk by chunk; `begins_at` is the row that is row 0."""
+        return as_images(array, self.image_shape, check_finite=self.check_finite, begins_at=begins_at)
+
+    def checked_latents(self, array: npt.NDArray[Any], begins_at: int = 0) -> Latents:
+        """Return latents as `decode_into` takes them, chunk by chunk; `begins_at` is the row that is row 0."""
+        latents = as_float32(array)
+        if self.check_finite:
+            require_finite(latents, "latents", begins_at=begins_at)
+        return latents
+
+    def new_latents(self, arrays: int, n: int) -> list[Latents]:
+        """Return arrays (n, D) float32 to write into."""
+        return [np.empty((n, self.latent_size), np.float32) for _ in range(arrays)]
+
+    def new_images(self, n: int, dtype: Dtype) -> ImageArray:
+        """Return an array of `n` images or pictures to write into, or raise where there is no room for it."""
+        channels, height, width = self.image_shape
+        kind = image_dtype(dtype)
+        self.require_room(n, self._pixels * kind.itemsize, "images")
+        if kind is FLOAT32:
+            return np.empty((n, channels, height, width), np.float32)
+        return np.empty((n, height, width) if channels == 1 else (n, height, width, channels), np.uint8)
+
+    def require_room(self, n: int, bytes_each: int, what: str) -> None:
+        """Raise where memory cannot hold so many, before any of them is made: noise alone can take minutes."""
+        if n > self._surely_fit:
+            require_memory(n * bytes_each, f"{n} {what}")
+
+    def require_room_for_decoding(self, n: int, dtype: Dtype) -> None:
+        """Raise where memory cannot hold `n` images and their latents."""
+        if n > self._surely_fit:
+            self.require_room(n, self.bytes_of_one(dtype), "images and their latents")
+
+    def bytes_of_one(self, dtype: Dtype) -> int:
+        """Return what an image and its latent take."""
+        return self.latent_bytes + self._pixels * image_dtype(dtype).itemsize
+
+
+def _refuse_strangers(graphs: dict[str, Graph]) -> None:
+    """Raise unless all graphs come from one export: an encoder of another training means nothing here."""
+    decoder = graphs["decoder"]
+    for graph in graphs.values():
+        differing = graph.card.differences(decoder.card)
+        if "bundle_id" in differing:
+            raise BundleError(
+                f"{graph.source} and {decoder.source} come from different exports "
+                f"({_short(graph.card)} and {_short(decoder.card)}); expected graphs of one bundle"
+            )
+        if differing:
+            raise BundleError(f"{graph.source} and {decoder.source} disagree about {', '.join(differing)}")
+
+
+def _short(card: Card) -> str:
+    return printable(card.bundle_id[:12])
