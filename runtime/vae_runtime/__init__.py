@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vae_runtime.bundle import shipped_models as shipped_models
     from vae_runtime.card import Card as Card
     from vae_runtime.card import Likelihood as Likelihood
+    from vae_runtime.card import ScoreCalibration as ScoreCalibration
     from vae_runtime.errors import BundleError as BundleError
     from vae_runtime.errors import ClosedError as ClosedError
     from vae_runtime.errors import EnvironmentProblem as EnvironmentProblem
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from vae_runtime.model import Model as Model
     from vae_runtime.model import load as load
     from vae_runtime.providers import available_providers as available_providers
+    from vae_runtime.score import Score as Score
     from vae_runtime.tiling import grid as grid
 
 # Imported when first asked for, so that a command's --help does not wait for numpy.
@@ -44,6 +46,8 @@ _HOME = {
     "Posterior": "latent",
     "Card": "card",
     "Likelihood": "card",
+    "Score": "score",
+    "ScoreCalibration": "card",
     "grid": "tiling",
     "to_float": "images",
     "to_uint8": "images",

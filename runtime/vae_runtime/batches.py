@@ -14,6 +14,7 @@ from vae_runtime.images import as_array, is_whole_number
 from vae_runtime.latent import Latents, Posterior, generator
 from vae_runtime.memory import explain_exhaustion_of_each
 from vae_runtime.requests import Dtype, ImageArray, require_temperature
+from vae_runtime.score import Score, Scorer, new_scores
 from vae_runtime.streams import Batch, in_order
 
 _BATCH = 1024  # images at a time: enough that handing them over costs nothing beside making them
@@ -114,6 +115,15 @@ class Batches:
             self._engine.decode_into(mean, images[piece])
 
         return self._plan(images, work)
+
+    def scoring(self, images: ImageArray, scorer: Scorer) -> Batch[Score]:
+        """Plan to score images or pictures."""
+        scores = new_scores(len(images))
+
+        def work(piece: slice) -> None:
+            scorer.score_into(scores, images, piece)
+
+        return Batch(scores, len(images), work, chunk=self._engine.chunk)
 
     def _plan(self, images: ImageArray, work: Callable[[slice], None]) -> Batch[ImageArray]:
         return Batch(images, len(images), work, chunk=self._engine.chunk)

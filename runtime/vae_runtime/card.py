@@ -33,6 +33,22 @@ class Likelihood:
 
 
 @dataclass(frozen=True)
+class ScoreCalibration:
+    """What images that the model was not trained on score, in nats: how usual a score is."""
+
+    images: int
+    """How many images there were."""
+    samples: int
+    """Points of each posterior, as `score` takes them."""
+    seed: int
+    """The seed that they came from."""
+    percentages: tuple[float, ...]
+    """Ascending, from 0 to 100."""
+    quantiles: tuple[float, ...]
+    """For each percentage the total that so many percent of the images stay below."""
+
+
+@dataclass(frozen=True)
 class Card:
     """What one graph of a bundle is, and how it came to be."""
 
@@ -63,6 +79,8 @@ class Card:
     """Measured figures by name."""
     fidelity: Mapping[str, float] = field(default_factory=dict)
     """How near a lower precision is to float32, by name; empty for `fp32`, which is held to rounding errors."""
+    scores: ScoreCalibration | None = None
+    """What held-out images score with these very graphs; None where there were none."""
 
     def to_metadata(self) -> str:
         """Return the card as JSON."""
@@ -104,6 +122,7 @@ class Card:
             quality=card.inside("quality").numbers(),
             # Cards that were written before there were other precisions than fp32 have none.
             fidelity=card.inside("fidelity").numbers() if "fidelity" in record else {},
+            scores=None if record.get("scores") is None else _scores(card.inside("scores")),
         )
 
     def differences(self, other: Card) -> list[str]:
@@ -147,6 +166,18 @@ class _Fields:
             raise self.refuse(key, "at least 1")
         return value
 
+    def whole(self, key: str) -> int:
+        value: int = self.get(key, int)
+        if value < 0:
+            raise self.refuse(key, "at least 0")
+        return value
+
+    def ascending(self, key: str) -> tuple[float, ...]:
+        values = self.get(key, list)
+        if not all(type(value) in (int, float) for value in values) or values != sorted(values):
+            raise self.refuse(key, "numbers in ascending order")
+        return tuple(map(float, values))
+
     def number_or_none(self, key: str) -> float | None:
         value = self._record.get(key)
         if value is not None and type(value) not in (int, float):
@@ -159,6 +190,17 @@ class _Fields:
             if type(value) not in (int, float):
                 raise self.refuse(key, _KINDS[float])
         return dict(self._record)
+
+
+def _scores(card: _Fields) -> ScoreCalibration:
+    percentages, quantiles = card.ascending("percentages"), card.ascending("quantiles")
+    if percentages[:1] != (0.0,) or percentages[-1:] != (100.0,) or len(set(percentages)) < len(percentages):
+        raise card.refuse("percentages", "different numbers from 0 to 100")
+    if len(quantiles) != len(percentages):
+        raise card.refuse("quantiles", f"{len(percentages)} numbers, one for each percentage")
+    return ScoreCalibration(
+        card.positive("images"), card.positive("samples"), card.whole("seed"), percentages, quantiles
+    )
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The model: one object that encodes, decodes, samples, reconstructs and interpolates."""
+"""The model: one object that encodes, decodes, samples, reconstructs, interpolates and scores."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from vae_runtime.batches import Batches
 from vae_runtime.bundle import MOST_MODEL_BYTES, Bundle, read_bundle
 from vae_runtime.card import Card
 from vae_runtime.engine import Engine
+from vae_runtime.errors import BundleError
 from vae_runtime.images import as_array
 from vae_runtime.latent import Latents, Posterior, latent_path, noise
+from vae_runtime.likelihoods import Numbers
 from vae_runtime.memory import explain_exhaustion
 from vae_runtime.requests import Dtype, ImageArray, as_count, require_temperature
+from vae_runtime.score import BYTES_OF_ONE, Score, Scorer, new_scores, percentiles
 from vae_runtime.streams import Batch
 
 
@@ -355,6 +358,85 @@ class Model:
             self._engine.require_room_for_decoding(int(steps), dtype)
         path = latent_path([a, b], steps, method, check_finite=self._engine.check_finite)
         return self.decode(path, dtype=dtype)
+
+    @explain_exhaustion
+    def score(self, images: npt.ArrayLike, *, samples: int = 1, seed: int | None = 0) -> Score:
+        """Return how strange images are to the model: their negative ELBO, in nats.
+
+        The prior is the standard normal that the model was trained beside, also where another was learned afterwards.
+
+        Args:
+            images: as `encode`.
+            samples: at how many points of its posterior an image is decoded. More make the score steadier and take as
+                many times as long; the card's percentiles are those of as many as `card.scores` says.
+            seed: of the points, which are the same for all images, whatever stands beside them; None draws
+                differently every time.
+
+        Returns:
+            total, reconstruction and kl, each (N,) float64. Higher is stranger. Images that are simpler than those
+            of the training, such as plain gray, can score low: they are easy to draw.
+
+        Raises:
+            InputError: a wrong type, shape or range, or NaN; samples or a seed that are no such numbers.
+            BundleError: a likelihood that is not known here.
+            NonFiniteError: the model produced NaN or infinity, or posteriors as wide as that.
+            ResourceLimitError: not enough memory.
+        """
+        engine = self._engine
+        given = engine.checked_images(as_array(images, "images"))
+        scorer = Scorer(engine, samples, seed)
+        engine.require_room(len(given), BYTES_OF_ONE, "scores")
+        scores = new_scores(len(given))
+        engine.in_chunks(len(given), lambda piece: scorer.score_into(scores, given, piece))
+        return scores
+
+    def score_stream(
+        self,
+        images: npt.NDArray[Any] | Iterable[npt.ArrayLike],
+        *,
+        samples: int = 1,
+        seed: int | None = 0,
+        batch: int | None = None,
+    ) -> Iterator[Score]:
+        """Give the scores of images batch by batch, any number of them in bounded memory.
+
+        Args:
+            images: as `encode_stream`.
+            samples: as `score`.
+            seed: as `score`; None draws once, for all batches.
+            batch: as `sample_stream`.
+
+        Yields:
+            total, reconstruction and kl, each (batch,) float64.
+
+        Raises:
+            InputError, NonFiniteError, ClosedError, ResourceLimitError: as `encode_stream`.
+            BundleError: as `score`, at once.
+        """
+        batches = self._batches
+        scorer = Scorer(self._engine, samples, seed)
+        pieces = batches.of_images(images, batches.size(batch, "float32"))
+        return batches.stream(batches.scoring(piece, scorer) for piece in pieces)
+
+    def percentiles(self, totals: npt.ArrayLike) -> Numbers:
+        """Return how many percent of images that the model was not trained on score lower.
+
+        Args:
+            totals: of `score`, of any shape.
+
+        Returns:
+            0 to 100, float64, of the totals' shape.
+
+        Raises:
+            BundleError: the card tells of no such images.
+            InputError: no numbers.
+        """
+        if self.card.scores is None:
+            raise BundleError(
+                f"{self._engine.source}: its card does not say what held-out images score; expected a bundle that "
+                "vae-export wrote from a run whose images it found"
+            )
+        return percentiles(totals, self.card.scores)
 
     def close(self) -> None:
         """Release the sessions. Later calls raise `ClosedError`; calls under way in other threads end."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vae_runtime import BundleError, Card, Likelihood
+from vae_runtime import BundleError, Card, Likelihood, ScoreCalibration
 
 CARD = Card(
     name="faces",
@@ -24,7 +24,23 @@ CARD = Card(
 )
 RECORD = json.loads(CARD.to_metadata())
 
+SCORES = {"images": 3, "samples": 1, "seed": 0, "percentages": [0, 50.0, 100], "quantiles": [-7.5, 1, 1]}
+
 texts = st.text(max_size=20)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+calibrations = st.integers(0, 9).flatmap(
+    lambda between: st.builds(
+        ScoreCalibration,
+        images=st.integers(1, 10**9),
+        samples=st.integers(1, 999),
+        seed=st.integers(0, 2**64),
+        percentages=st.lists(
+            st.floats(0, 100, exclude_min=True, exclude_max=True),
+            min_size=between, max_size=between, unique=True,
+        ).map(lambda inner: (0.0, *sorted(inner), 100.0)),
+        quantiles=st.lists(finite, min_size=between + 2, max_size=between + 2).map(lambda q: tuple(sorted(q))),
+    )
+)  # fmt: skip
 cards = st.builds(
     Card,
     name=texts,
@@ -38,8 +54,9 @@ cards = st.builds(
     license=texts,
     data=texts,
     recipe=st.dictionaries(texts, st.integers() | texts | st.booleans() | st.none(), max_size=3),
-    quality=st.dictionaries(texts, st.floats(allow_nan=False, allow_infinity=False), max_size=3),
-    fidelity=st.dictionaries(texts, st.floats(allow_nan=False, allow_infinity=False), max_size=3),
+    quality=st.dictionaries(texts, finite, max_size=3),
+    fidelity=st.dictionaries(texts, finite, max_size=3),
+    scores=st.none() | calibrations,
 )
 
 
@@ -54,6 +71,17 @@ def test_cards_from_before_there_were_lower_precisions_tell_of_no_fidelity() -> 
     assert Card.from_metadata(json.dumps(older), "here") == CARD
 
 
+def test_cards_from_before_images_were_scored_tell_of_no_scores() -> None:
+    older = {name: value for name, value in RECORD.items() if name != "scores"}
+    assert Card.from_metadata(json.dumps(older), "here") == CARD
+    assert CARD.scores is None
+
+
+def test_scores_are_read_as_numbers_in_a_row() -> None:
+    scores = Card.from_metadata(json.dumps({**RECORD, "scores": {**SCORES, "later": 1}}), "here").scores
+    assert scores == ScoreCalibration(3, 1, 0, (0.0, 50.0, 100.0), (-7.5, 1.0, 1.0))
+
+
 def test_unknown_keys_are_ignored() -> None:
     record = {**RECORD, "invented later": [1, 2], "likelihood": {"name": "bernoulli", "more": 1}}
     assert Card.from_metadata(json.dumps(record), "here") == CARD
@@ -63,6 +91,11 @@ def test_differences_are_named_but_for_the_role() -> None:
     assert CARD.differences(replace(CARD, role="encoder")) == []
     other = replace(CARD, latent_size=21, quality={"psnr": 1.0})
     assert CARD.differences(other) == ["latent_size", "quality"]
+    scores = ScoreCalibration(3, 1, 0, (0.0, 100.0), (1.0, 2.0))
+    calibrated = replace(CARD, scores=scores)
+    assert calibrated.differences(replace(CARD, scores=replace(scores))) == []
+    assert calibrated.differences(CARD) == ["scores"]
+    assert calibrated.differences(replace(CARD, scores=replace(scores, quantiles=(1.0, 3.0)))) == ["scores"]
 
 
 def test_nan_is_not_written() -> None:
@@ -115,7 +148,7 @@ def test_what_is_no_card_of_this_format_is_refused(text: str, message: str) -> N
         *(
             (field, ..., f"card field '{field}' is None; expected")
             for field in RECORD
-            if field not in ("format_version", "fidelity")
+            if field not in ("format_version", "fidelity", "scores")
         ),
         ("name", 7, "'name' is 7; expected text"),
         ("role", ["decoder"], "expected text"),
@@ -144,6 +177,29 @@ def test_what_is_no_card_of_this_format_is_refused(text: str, message: str) -> N
         ("quality", {"psnr": True}, "'quality.psnr' is True; expected a number"),
         ("fidelity", [1.0], r"'fidelity' is \[1.0\]; expected an object"),
         ("fidelity", {"psnr_db": "40"}, "'fidelity.psnr_db' is '40'; expected a number"),
+        ("scores", [1.0], r"'scores' is \[1.0\]; expected an object"),
+        ("scores", {}, "'scores.percentages' is None; expected a list"),
+        *(
+            ("scores", {**SCORES, key: value}, f"'scores.{key}' is .*; expected {said}")
+            for key, value, said in (
+                ("images", 0, "at least 1"),
+                ("images", 3.0, "a whole number"),
+                ("samples", 0, "at least 1"),
+                ("seed", -1, "at least 0"),
+                ("seed", None, "a whole number"),
+                ("percentages", [0, 50, 50, 100], "different numbers from 0 to 100"),
+                ("percentages", [0, 50], "different numbers from 0 to 100"),
+                ("percentages", [1, 50, 100], "different numbers from 0 to 100"),
+                ("percentages", [], "different numbers from 0 to 100"),
+                ("percentages", [0, 100, 50], "numbers in ascending order"),
+                ("percentages", [0, True, 100], "numbers in ascending order"),
+                ("quantiles", [3, 2, 1], "numbers in ascending order"),
+                ("quantiles", [1, 2, "3"], "numbers in ascending order"),
+                ("quantiles", [1, [2], 3], "numbers in ascending order"),
+                ("quantiles", [1, 2], "3 numbers, one for each percentage"),
+                ("quantiles", 1.0, "a list"),
+            )
+        ),
         ("data", ["x" * 9999], r"'data' is \['x{98}\.\.\.; expected text"),
     ],
     ids=str,
