@@ -26,6 +26,7 @@ from vae_export.quality import measure_quality
 from vae_export.quantization import quantize
 from vae_export.readback import check_graph, operators, require_scan
 from vae_export.rewriting import rewrite
+from vae_export.score_calibration import calibrate_scores
 from vae_export.sources import Source
 from vae_runtime.atomic import atomic_folder
 from vae_runtime.bundle import SUMS, Bundle
@@ -189,11 +190,12 @@ def _card(source: Source, settings: Settings) -> Card:
 
 def _measured(card: Card, source: Source, images: ImageSet, files: dict[str, bytes]) -> Card:
     """Return the card with the figures that the graphs reach."""
+    held_out, exact = _held_out(source, images), card.precision == "fp32"
     with Model(Bundle("the new bundle", files), provider="cpu") as model:
-        quality = measure_quality(source, model, _held_out(source, images))
-        exact = card.precision == "fp32"
+        quality = measure_quality(source, model, held_out)
         fidelity = {} if exact else measure_fidelity(source.model, model, _pictures(images))
-    return replace(card, quality=quality, fidelity=fidelity)
+        scores = calibrate_scores(model, held_out) or (source.scores if exact else None)
+    return replace(card, quality=quality, fidelity=fidelity, scores=scores)
 
 
 def _held_out(source: Source, images: ImageSet) -> npt.NDArray[np.uint8]:

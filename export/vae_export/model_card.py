@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from vae_export.parity import Difference
 from vae_runtime.card import Card
 
@@ -58,7 +60,7 @@ The likelihood is {_likelihood(card)}: the decoder gives its mean.
 Pictures of another size were cropped about their centre and resized (Lanczos) to {height}x{width}.
 `recipe.toml` holds the settings: `vae-train --config recipe.toml`, then `vae-export`.
 
-{_quality(card)}
+{_quality(card)}{_scores(card)}
 ## Parity with PyTorch
 
 Absolute differences at batch sizes 1, 2, 7 and 64, measured on the files of this folder when they were written.
@@ -103,6 +105,17 @@ def _quality(card: Card) -> str:
         return ""
     rows = "\n".join(f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in card.quality.items())
     return f"| on held-out images (losses in nats per image) | value |\n| --- | --- |\n{rows}\n"
+
+
+def _scores(card: Card) -> str:
+    """Return what held-out images score, in words."""
+    if card.scores is None:
+        return ""
+    half, most, nearly_all = np.interp((50, 95, 99), card.scores.percentages, card.scores.quantiles)
+    return (
+        f"\n`vae-run score` tells images unlike these by their negative ELBO: of {card.scores.images:,} held-out "
+        f"images half score below {half:.1f} nats, 95 % below {most:.1f}, 99 % below {nearly_all:.1f}.\n"
+    )
 
 
 def _precision(card: Card) -> str:

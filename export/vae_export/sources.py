@@ -16,7 +16,7 @@ from vae_export.coders import Coders
 from vae_export.errors import SourceError
 from vae_export.pickled_weights import load_pickled
 from vae_runtime.bundle import SUMS, read_bundle, shipped_models
-from vae_runtime.card import Likelihood
+from vae_runtime.card import Likelihood, ScoreCalibration
 from vae_training.checkpoint import (
     STATE,
     Checkpoint,
@@ -60,6 +60,8 @@ class Source:
     """The name and the SHA-256 of the bundle that it was read from, if it was."""
     license: str = ""
     """As that bundle says."""
+    scores: ScoreCalibration | None = None
+    """As that bundle says: of graphs that compute the same."""
     data: str = ""
     """What it was trained on, as that bundle says."""
 
@@ -170,6 +172,7 @@ def _from_bundle(path: Path) -> Source:
         metrics=card.quality,
         bundle=f"{card.name}, whose {SUMS} has the SHA-256 {bundle.sha256}",
         license=card.license,
+        scores=card.scores,
         data=card.data,
     )
 

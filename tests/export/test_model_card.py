@@ -9,7 +9,7 @@ import pytest
 
 from vae_export.model_card import write_model_card
 from vae_export.parity import Difference
-from vae_runtime.card import Card, Likelihood
+from vae_runtime.card import Card, Likelihood, ScoreCalibration
 
 CARD = Card(
     name="bars", role="decoder", image_shape=(1, 8, 12), latent_size=5, likelihood=Likelihood("bernoulli"),
@@ -25,6 +25,7 @@ FIDELITY = {
     "psnr_db": 48.66, "lowest_psnr_db": 46.48, "mean_average": 0.01382, "mean_largest": 0.1064,
     "logvar_average": 0.009407, "logvar_largest": 0.05035,
 }  # fmt: skip
+SCORES = ScoreCalibration(1200, 1, 0, (0.0, 50.0, 90.0, 100.0), (-5.0, 10.0, 10.0, 100.0))
 
 
 def card(**changes: object) -> str:
@@ -101,6 +102,10 @@ def test_the_figures_stand_in_a_table() -> None:
         ({}, "The likelihood is bernoulli:"),
         ({"likelihood": Likelihood("gaussian", 0.1)}, "gaussian with standard deviation 0.1:"),
         ({}, "Data: bars drawn for a test."),
+        (
+            {"scores": SCORES},
+            "of 1,200 held-out images half score below 10.0 nats, 95 % below 55.0, 99 % below 91.0.",
+        ),
         ({"data": ""}, "Nothing is known of its training data."),
         ({}, "Licence: CC-BY-4.0."),
     ],
@@ -112,6 +117,10 @@ def test_the_words_follow_the_card(changes: dict[str, object], words: str) -> No
 def test_of_float32_no_loss_is_told() -> None:
     assert "Opset 17, fp32; operators: Conv, Gemm.\nNew images:" in card()
     assert "Against float32" not in card()
+
+
+def test_without_held_out_images_no_scores_are_told() -> None:
+    assert "vae-run score" not in card()
 
 
 def test_without_a_licence_none_is_claimed() -> None:

@@ -158,6 +158,7 @@ def test_copies_look_as_closely_as_the_model_itself(
     [
         (["encode", "in.npy", "-o", "out.npy"], np.full((2, 1, 8, 12), np.nan, np.float32)),
         (["reconstruct", "in.npy", "-o", "out.npy", "--float"], np.full((2, 1, 8, 12), np.nan, np.float32)),
+        (["score", "in.npy", "-o", "out.npy"], np.full((2, 1, 8, 12), np.nan, np.float32)),
         (["decode", "in.npy", "-o", "out.npy", "--float"], np.full((2, 3), np.nan, np.float32)),
         (["decode", "in.npy", "-o", "out.png"], np.full((2, 3), np.nan, np.float32)),
     ],

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx_bytes import changed_card, constant, copy_bundle, decoder_of, graph, node, read_card, tensor_type
+from onnx_bytes import constant, copy_bundle, decoder_of, graph, node, read_card, tensor_type, with_cards
 
 import vae_runtime
 from vae_runtime import BundleError, ClosedError, InputError, Model, NonFiniteError, Score, noise, to_uint8
@@ -32,15 +32,6 @@ CALIBRATION = {
     "percentages": [0.0, 10.0, 50.0, 90.0, 100.0],
     "quantiles": [-20.0, 0.0, 10.0, 12.0, 100.0],
 }
-
-
-def with_cards(source: Path, target: Path, **changes: Any) -> Path:
-    """A bundle whose cards say something else."""
-    return copy_bundle(
-        source,
-        target,
-        {path.name: changed_card(path.read_bytes(), **changes) for path in source.glob("*.onnx")},
-    )
 
 
 def images_for(model: Model, count: int) -> Array:

@@ -40,7 +40,8 @@ def read_images(paths: Sequence[Path], model: Model, limit: int | None = None) -
         raise InputError(f"{arrays[0]}: one array goes alone; expected it, or pictures and folders of them")
     if not arrays:
         channels, height, width = model.card.image_shape
-        return Rows(load_pictures(list_pictures(paths)[:limit], height, width, channels))
+        files = list_pictures(paths)[:limit]
+        return Rows(load_pictures(files, height, width, channels), names=files)
     rows = _open_rows(arrays[0], "images", limit)
     require_images(rows.dtype, rows.shape, model.card.image_shape)
     return rows

@@ -23,6 +23,8 @@ from vae_runtime.cli.shared import (
 from vae_runtime.cli.work import Work, open_model
 from vae_runtime.errors import printable
 
+_MOST_SAMPLES = 1_000_000
+
 # Numpy, Pillow and onnxruntime are imported inside the commands: --help does not wait for them.
 
 
@@ -35,7 +37,7 @@ def main() -> None:
 @click.option("-v", "--verbose", is_flag=True, help="Say which provider runs what.")
 @click.version_option(__version__, prog_name="vae-run")
 def vae_run(*, verbose: bool) -> None:
-    """Sample, interpolate, reconstruct, encode and decode with a variational autoencoder."""
+    """Sample, interpolate, reconstruct, encode, decode and score with a variational autoencoder."""
     import logging
 
     logging.basicConfig(format="vae-run: %(message)s", level=logging.INFO if verbose else logging.WARNING)
@@ -166,6 +168,55 @@ def decode(latents: Path, **options: Any) -> None:
 
         given = read_latents(latents, work.model)
         work.write_images(work.model.decode_stream(given, dtype=work.dtype), len(given), "decoded images")
+
+
+@vae_run.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@limit_option
+@click.option(
+    "--above",
+    type=click.FloatRange(0, 100, max_open=True),
+    metavar="PERCENTILE",
+    help="Only what scores higher than so many percent of the images held out of the training.",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1, MOST),
+    default=20,
+    show_default=True,
+    help="Show so many, the highest first; files hold all, in their order.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(1, _MOST_SAMPLES),
+    default=1,
+    show_default=True,
+    help="Points of an image's posterior: more are steadier, and take as many times as long.",
+)
+@output_options(None, tables=True)
+@finite_option
+@model_options
+def score(
+    images: tuple[Path, ...], limit: int | None, above: float | None, top: int, samples: int, **options: Any
+) -> None:
+    """Tell how strange images are to the model: their negative ELBO, in nats.
+
+    IMAGES are picture files, folders of them, or one .npy or .npz.
+
+    \b
+    vae-run score photographs/                     a table, the strangest first
+    vae-run score photographs/ --above 99          those that are stranger than 99 % of held-out images
+    vae-run score photographs.npy -o scores.csv    all, in their order
+    """  # noqa: D301
+    work = Work(options, tables=True)
+    from vae_runtime.cli.scores import check_above, write_scores
+
+    check_above(above, work.output)
+    with work:
+        from vae_runtime.cli.inputs import read_images
+
+        given = read_images(images, work.model, limit)
+        write_scores(work, given, samples=samples, above=above, top=top)
 
 
 @vae_run.command()

@@ -4,7 +4,9 @@ faces.png          one picture, a grid
 faces.npy          the array
 faces.npz          the array by name, compressed
 faces/             a folder of PNGs (also any name without a suffix), or of .npy files of so many each
+scores.csv         a table for a spreadsheet
 -                  the array as .npy on stdout
+no name            a table on stdout, for people
 
 Arrays are written as they come, batch by batch: they may be larger than memory. What is known beforehand not to fit
 on the disk is not begun.
@@ -13,6 +15,7 @@ on the disk is not begun.
 from __future__ import annotations
 
 import contextlib
+import csv
 import shutil
 import sys
 import zipfile
@@ -36,7 +39,9 @@ from vae_runtime.tiling import grid
 Array = npt.NDArray[Any]
 
 _KINDS = (".png", ".npy", ".npz")
+_TABLES = (".csv", ".npy", ".npz")
 _STDOUT = "-"
+_TERMINAL = ""
 _FOLDER = "folder"
 
 
@@ -72,31 +77,34 @@ class Output:
 
     def __init__(
         self,
-        name: str,
+        name: str | None,
         *,
         overwrite: bool,
         quiet: bool = False,
         arrays_only: bool = False,
+        tables: bool = False,
         shard_size: int | None = None,
     ) -> None:
         """Check the name.
 
         Args:
-            name: what was typed.
+            name: what was typed; None where a table goes to stdout.
             overwrite: replace what is there.
             quiet: say nothing of what was written.
             arrays_only: refuse pictures.
+            tables: take a .csv too, and no pictures.
             shard_size: a folder holds arrays of so many images, not pictures.
 
         Raises:
             click.UsageError: a suffix that means nothing here.
             OutputExistsError: it is there already.
         """
-        self.name = name
-        self.path = Path(name)
+        self.name = name or ""
+        self.path = Path(self.name)
         self.overwrite = overwrite
         self.quiet = quiet
-        self.kind = _kind(name, arrays_only=arrays_only)
+        kinds = _TABLES if tables else tuple(kind for kind in _KINDS if not (arrays_only and kind == ".png"))
+        self.kind = _TERMINAL if name is None else _kind(name, kinds)
         self.shard_size = shard_size
         if shard_size is not None and self.kind != _FOLDER:
             raise click.UsageError(
@@ -105,13 +113,18 @@ class Output:
         if self.kind == _STDOUT:
             if sys.stdout.isatty():
                 raise click.UsageError("-o - writes binary data; send it to a file or a program")
-        else:
+        elif self.kind != _TERMINAL:
             refuse_existing(self.path, overwrite=overwrite)
 
     @property
     def is_picture(self) -> bool:
         """Whether it takes pictures rather than arrays."""
         return self.kind == ".png" or (self.kind == _FOLDER and self.shard_size is None)
+
+    @property
+    def is_for_people(self) -> bool:
+        """Whether it is a table on stdout."""
+        return self.kind == _TERMINAL
 
     def write(self, batches: Iterable[Array], kind: Kind, layout: Layout) -> None:
         """Write images: (N, H, W[, C]) uint8 pictures, or (N, C, H, W) float32 images where it takes arrays.
@@ -157,6 +170,13 @@ class Output:
             for name, array in arrays.items():
                 _write_member(archive, name, [array], Kind(array.dtype, array.shape))
 
+    def write_table(self, heading: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Write a .csv in UTF-8; of a file's name what is no text is escaped."""
+        with self._file() as file:
+            table = csv.writer(_TextInto(file))
+            table.writerow(heading)
+            table.writerows(rows)
+
     def announce(self, what: str, *, ran_on: Sequence[str] = ()) -> None:
         """Say on stderr what was written where, and what ran it, unless nothing is to be said.
 
@@ -165,7 +185,7 @@ class Output:
         """
         if self.quiet or (self.kind == _STDOUT and not ran_on):
             return
-        place = "" if self.kind == _STDOUT else f" -> {printable(self.name)}"
+        place = "" if self.kind in (_STDOUT, _TERMINAL) else f" -> {printable(self.name)}"
         provider = f" (on {', '.join(ran_on)})" if ran_on else ""
         click.echo(f"{what}{place}{provider}", err=True)
 
@@ -196,6 +216,16 @@ class Output:
 
     def _folder(self) -> contextlib.AbstractContextManager[Path]:
         return atomic_folder(self.path, overwrite=self.overwrite, ours=_holds_numbered_files)
+
+
+class _TextInto:
+    """Takes text, and keeps none: what a TextIOWrapper keeps it would write again where writing has failed."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        return self._file.write(text.encode("utf-8", "backslashreplace"))
 
 
 class _Rows:
@@ -235,7 +265,7 @@ def _write_npy(file: IO[bytes], batches: Iterable[Array], kind: Kind) -> None:
     npy_format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": kind.shape})
     for batch in batches:
         if batch.size:
-            file.write(np.ascontiguousarray(batch).data.cast("B"))
+            file.write(np.ascontiguousarray(batch).reshape(-1).view(np.uint8).data)
 
 
 def _write_member(archive: zipfile.ZipFile, name: str, batches: Iterable[Array], kind: Kind) -> None:
@@ -262,7 +292,7 @@ def _holds_numbered_files(folder: Path) -> bool:
     return all(path.suffix in (".png", ".npy") and path.stem.isdigit() for path in folder.iterdir())
 
 
-def _kind(name: str, *, arrays_only: bool) -> str:
+def _kind(name: str, kinds: Sequence[str]) -> str:
     if name == _STDOUT:
         return _STDOUT
     if Path(name).name in ("", ".."):  # "", ".", "/": nothing can be put in their place
@@ -270,10 +300,10 @@ def _kind(name: str, *, arrays_only: bool) -> str:
             f"output {name!r}: expected a name of its own, such as samples.png or samples/"
         )
     suffix = Path(name).suffix.lower()
-    kinds = tuple(kind for kind in _KINDS if not (arrays_only and kind == ".png"))
+    takes_pictures = ".png" in kinds
     if suffix in kinds:
         return suffix
-    if not suffix and not arrays_only:
+    if not suffix and takes_pictures:
         return _FOLDER
-    folder = "" if arrays_only else ", a name without suffix (a folder of PNGs)"
+    folder = ", a name without suffix (a folder of PNGs)" if takes_pictures else ""
     raise click.UsageError(f"output {name!r}: expected a name in {', '.join(kinds)}{folder} or - for stdout")

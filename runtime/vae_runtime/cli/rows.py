@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,24 @@ _MOST_ROWS = 4096  # in a piece: what a GPU works on at a time
 class Rows:
     """The first rows of an array, in a file or in memory; each iteration gives them from the first on."""
 
-    def __init__(self, source: Path | npt.NDArray[Any], limit: int | None = None) -> None:
+    def __init__(
+        self,
+        source: Path | npt.NDArray[Any],
+        limit: int | None = None,
+        *,
+        names: Sequence[Path] | None = None,
+    ) -> None:
         """Look at the header of a file.
 
         Args:
             source: a .npy file, or the array itself.
             limit: take only the first so many.
+            names: the files that the rows come from, where each has its own.
 
         Raises:
             InputError: as `read_npy`.
         """
+        self.names = names
         self._source = source
         if isinstance(source, Path):
             with open_npy(source) as (_, header):

@@ -38,17 +38,22 @@ def model_options(command: Command) -> Command:
     return command
 
 
-def output_options(default: str, *, arrays_only: bool = False) -> Callable[[Command], Command]:
+def output_options(
+    default: str | None, *, arrays_only: bool = False, tables: bool = False
+) -> Callable[[Command], Command]:
     """Where to write, and what to say of it."""
     kinds = (
         "FILE.npy, .npz, or - for .npy" if arrays_only else "FILE.png, .npy, .npz, a folder, or - for .npy"
     )
+    on = "on stdout"
+    if tables:
+        kinds, on = "FILE.csv, .npy, .npz, or - for .npy", "on stdout. [default: a table on stdout]"
 
     def add(command: Command) -> Command:
         for option in (
             click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors."),
             click.option("--overwrite", is_flag=True, help="Replace an output that exists."),
-            click.option("-o", "--output", default=default, show_default=True, help=f"{kinds} on stdout."),
+            click.option("-o", "--output", default=default, show_default=True, help=f"{kinds} {on}"),
         ):  # fmt: skip
             command = option(command)
         return command

@@ -17,7 +17,12 @@ class Work:
     """A model at work for one command; for a `with` block."""
 
     def __init__(
-        self, options: dict[str, Any], *, count: int | None = None, arrays_only: bool = False
+        self,
+        options: dict[str, Any],
+        *,
+        count: int | None = None,
+        arrays_only: bool = False,
+        tables: bool = False,
     ) -> None:
         """Claim the output.
 
@@ -26,6 +31,7 @@ class Work:
                 arrays are written.
             count: how many images there will be, where that is known.
             arrays_only: refuse pictures.
+            tables: as `Output` takes it.
 
         Raises:
             click.UsageError: what was typed does not go together.
@@ -35,7 +41,7 @@ class Work:
 
         self._options = dict(options)
         take = self._options.pop
-        name, self._quiet = take("output"), take("quiet")
+        name, self.quiet = take("output"), take("quiet")
         as_float = take("as_float", False)
         places = {place: take(place, None) for place in ("rows", "columns")}
         self.layout = Layout(**places, padding=take("padding", 0), scale=take("scale", 1))
@@ -43,8 +49,9 @@ class Work:
         self.output = Output(
             name,
             overwrite=take("overwrite"),
-            quiet=self._quiet,
+            quiet=self.quiet,
             arrays_only=arrays_only,
+            tables=tables,
             shard_size=take("shard_size", None),
         )
         self.dtype: Any = "float32" if as_float and not self.output.is_picture else "uint8"
@@ -70,7 +77,7 @@ class Work:
             shape: tuple[int, ...] = (count, channels, height, width)
         else:
             shape = (count, height, width) if channels == 1 else (count, height, width, channels)
-        batches = with_progress(batches, count, quiet=self._quiet)
+        batches = with_progress(batches, count, quiet=self.quiet)
         self.output.write(batches, Kind(np.dtype(self.dtype), shape), self.layout)
         self.announce(f"{count} {what}")
 
@@ -82,9 +89,7 @@ class Work:
         from vae_runtime.cli.progress import with_progress
 
         size = self.model.card.latent_size
-        pairs = with_progress(
-            (np.stack(posterior, axis=1) for posterior in batches), count, quiet=self._quiet
-        )
+        pairs = with_progress((np.stack(posterior, axis=1) for posterior in batches), count, quiet=self.quiet)
         kind = Kind(np.dtype(np.float32), (count, size))
         if self.output.kind == ".npz":
             both = together(pairs, Kind(kind.dtype, (count, 2, size)))

@@ -78,6 +78,21 @@ USAGE = [
     ("encode", "Missing argument", ""),
     ("encode a.png -o a.png", "output 'a.png': expected a name in .npy, .npz or - for stdout", ""),
     ("encode a.png -o folder", "output 'folder': expected a name in .npy, .npz or - for stdout", ""),
+    ("score", "Missing argument", ""),
+    ("score a.png -o a.png", "output 'a.png': expected a name in .csv, .npy, .npz or - for stdout", ""),
+    ("score a.png -o folder", "output 'folder': expected a name in .csv, .npy, .npz or - for stdout", ""),
+    ("score a.png --above 100", "100.0 is not in the range 0<=x<100", ""),
+    ("score a.png --above nan", "--above nan: expected a number of at least 0, below 100", ""),
+    ("score a.png --top 0", "0 is not in the range 1<=x<=100000000", ""),
+    ("score a.png --samples 0", "0 is not in the range 1<=x<=1000000", ""),
+    *(
+        (
+            f"score a.png --above 99 -o {name} --model gone",
+            "a .npy of totals would not say which; expected",
+            "",
+        )
+        for name in ("a.npy", "-")
+    ),
     ("decode", "Missing argument", ""),
     ("decode a.npy b.npy", "unexpected extra argument", ""),
     ("dream", "No such command 'dream'", "vae-run --help"),
@@ -91,6 +106,7 @@ COUNTS = {
     "interpolate": ["--steps", "--rows", "--columns", "--scale", "--threads", "--max-model-bytes"],
     "reconstruct": ["-n", "--rows", "--columns", "--scale", "--threads", "--max-model-bytes"],
     "encode": ["-n", "--threads", "--max-model-bytes"],
+    "score": ["-n", "--top", "--samples", "--threads", "--max-model-bytes"],
     "decode": ["--rows", "--columns", "--scale", "--threads", "--max-model-bytes"],
     "info": ["--threads", "--max-model-bytes"],
     "check": ["--threads", "--max-model-bytes"],

@@ -188,7 +188,7 @@ def test_more_than_memory_holds_is_written_and_read(gray_bundle: Path, vae_run: 
     count, spare = 300_000, 24 << 20  # 27 MiB of pictures
     code = f"""
 import pathlib, re, resource, sys
-import numpy, PIL.Image, vae_runtime.cli.inputs, vae_runtime.cli.outputs, vae_runtime.model
+import numpy, PIL.Image, vae_runtime.cli.inputs, vae_runtime.cli.outputs, vae_runtime.cli.scores, vae_runtime.model
 from vae_runtime.installation import import_onnxruntime
 import_onnxruntime()
 taken = int(re.search(r"VmSize:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) << 10
@@ -199,6 +199,8 @@ resource.setrlimit(resource.RLIMIT_AS, (taken + {spare}, -1))
     for line in (
         ["sample", "-n", str(count), "--seed", "7", *options, "a.npy"],
         ["encode", "a.npy", *options, "l.npy"],
+        ["score", "a.npy", *options, "s.npy"],
+        ["score", "a.npy", *options[:-1], "--quiet"],
     ):
         done = subprocess.run(
             [sys.executable, "-c", code, *line],
@@ -212,6 +214,8 @@ resource.setrlimit(resource.RLIMIT_AS, (taken + {spare}, -1))
     assert pictures.shape == (count, 8, 12)
     np.testing.assert_array_equal(pictures[-500:], gray.sample(count, 7, dtype="uint8")[-500:])
     assert np.load("l.npy", mmap_mode="r").shape == (count, 3)
+    np.testing.assert_array_equal(np.load("s.npy")[:500], gray.score(pictures[:512]).total[:500])
+    assert done.stdout.count("\n") == 21
 
 
 # Files that are read piece by piece

@@ -19,6 +19,7 @@ COMMANDS = [
     (["reconstruct", "in.npy"], ["a.png"]),
     (["decode", "latents-in.npy"], ["a.png", "a"]),
     (["encode", "in.npy"], ["a.npy", "a.npz"]),
+    (["score", "in.npy"], ["a.csv", "a.npy", "a.npz"]),
 ]
 CASES = [(command, name) for command, names in COMMANDS for name in names]
 

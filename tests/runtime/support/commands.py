@@ -20,7 +20,8 @@ from forking import LONGEST, Ended, ForkingServer, as_bytes
 MAIN = "from vae_runtime.cli import main; main()"
 MODULES = (
     "numpy", "PIL.Image", "PIL.PngImagePlugin", "onnxruntime", "vae_runtime.model", "vae_runtime.cli",
-    "vae_runtime.cli.inputs", "vae_runtime.cli.outputs", "vae_runtime.cli.self_test", "vae_runtime.cli.sheets",
+    "vae_runtime.cli.inputs", "vae_runtime.cli.outputs", "vae_runtime.cli.scores", "vae_runtime.cli.self_test",
+    "vae_runtime.cli.sheets",
 )  # fmt: skip
 
 

@@ -210,3 +210,9 @@ def copy_bundle(
         ]
         (target / "SHA256SUMS").write_text("".join(lines), encoding="ascii", newline="\n")
     return target
+
+
+def with_cards(source: Path, target: Path, **changes: Any) -> Path:
+    """Copy a bundle with fields of its cards changed."""
+    graphs = {path.name: changed_card(path.read_bytes(), **changes) for path in source.glob("*.onnx")}
+    return copy_bundle(source, target, dict(graphs))
