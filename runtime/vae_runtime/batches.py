@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from vae_runtime.errors import InputError
 from vae_runtime.images import as_array, is_whole_number
 from vae_runtime.latent import Latents, Posterior, generator
 from vae_runtime.memory import explain_exhaustion_of_each
+from vae_runtime.observation import ObservationNoise
 from vae_runtime.requests import Dtype, ImageArray, require_temperature
 from vae_runtime.score import Score, Scorer, new_scores
 from vae_runtime.streams import Batch, in_order
@@ -82,11 +84,34 @@ class Batches:
         """Work off batches with all threads, and give what they make in their order."""
         return in_order(batches, threads=self._engine.threads)
 
-    def sampling(self, noise: Latents, images: ImageArray) -> Batch[ImageArray]:
-        """Plan to lead noise through the prior and the decoder, into images."""
+    def sampling(
+        self,
+        noises: Iterable[Latents],
+        room: Callable[[int, int], ImageArray],
+        pixel_noise: ObservationNoise | None,
+    ) -> Iterator[Batch[ImageArray]]:
+        """Plan to lead noise through the prior and the decoder.
+
+        Args:
+            noises: one array for each batch.
+            room: gives the array that the images from one place to another are written into.
+            pixel_noise: what is added to the images, if anything is.
+        """
+        begins_at = 0
+        for noise in noises:
+            ends_at = begins_at + len(noise)
+            yield self._sampling(noise, room(begins_at, ends_at), pixel_noise, begins_at)
+            begins_at = ends_at
+
+    def _sampling(
+        self, noise: Latents, images: ImageArray, pixel_noise: ObservationNoise | None, begins_at: int
+    ) -> Batch[ImageArray]:
+        engine = self._engine
 
         def work(piece: slice) -> None:
-            self._engine.decode_into(self._engine.through_prior(noise[piece]), images[piece])
+            begin = begins_at + piece.start
+            observe = partial(pixel_noise.draw, begins_at=begin) if pixel_noise else None
+            engine.decode_into(engine.through_prior(noise[piece]), images[piece], observe)
 
         return self._plan(images, work)
 

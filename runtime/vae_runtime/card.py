@@ -27,7 +27,7 @@ class Likelihood:
     """p(x given z), the distribution whose mean the decoder computes."""
 
     name: str
-    """`bernoulli` or `gaussian`."""
+    """`bernoulli`, `gaussian` or `discretized-logistic`."""
     noise_scale: float | None = None
     """Standard deviation of a pixel, where the likelihood has one; pixels are in [0, 1]."""
 

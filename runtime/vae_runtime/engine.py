@@ -98,9 +98,13 @@ class Engine:
         """Return mean and logvar of a chunk of images or pictures that were checked."""
         return self.run("encoder", to_float(images) if images.dtype == np.uint8 else images)
 
-    def decode_into(self, latents: Latents, images: ImageArray) -> None:
-        """Decode a chunk of latents into an array of images or of pictures."""
+    def decode_into(
+        self, latents: Latents, images: ImageArray, observe: Callable[[Images], Images] | None = None
+    ) -> None:
+        """Decode a chunk of latents into an array of images or of pictures; `observe` may write over what is made."""
         (made,) = self.run("decoder", latents)
+        if observe is not None:
+            made = observe(made)
         if images.dtype is FLOAT32:
             images[...] = made
         elif self.check_finite:

@@ -21,10 +21,13 @@ Pixels = npt.NDArray[np.float32]
 Nll = Callable[[Pixels, Pixels], Numbers]
 """-log p(x given z): means that a decoder gave, which are overwritten, and images, both (N, P); to (N,) nats."""
 
+LIKELIHOODS = ("bernoulli", "gaussian", "discretized-logistic")
+LOGISTIC_DEVIATION = math.pi / math.sqrt(3.0)
+"""Standard deviation of a logistic distribution of scale 1."""
+
 _LOWEST_LOG = (
     -100.0
 )  # of a Bernoulli's probability that is 0 in float32; PyTorch's binary cross-entropy has the same
-_LOGISTIC = math.pi / math.sqrt(3.0)  # standard deviation of a logistic distribution of scale 1
 _HALF_STEP = 0.5 / 255.0  # between two values of a stored pixel
 _FINEST, _COARSEST = 1e-6, 1e6  # standard deviations of a pixel; beyond, formulas overflow
 
@@ -35,24 +38,32 @@ def nll_of(likelihood: Likelihood, source: str) -> Nll:
     Raises:
         BundleError: a likelihood that is not known here, or without the noise scale that it needs.
     """
-    if likelihood.name == "bernoulli":
+    scale = spread_of(likelihood, source, "to score images with")
+    if scale is None:
         return bernoulli_nll
-    kinds: dict[str, Callable[[float], Nll]] = {
-        "gaussian": gaussian_nll,
-        "discretized-logistic": discretized_logistic_nll,
-    }
-    if likelihood.name not in kinds:
+    return gaussian_nll(scale) if likelihood.name == "gaussian" else discretized_logistic_nll(scale)
+
+
+def spread_of(likelihood: Likelihood, source: str, purpose: str) -> float | None:
+    """Return the standard deviation of a pixel about its mean: of a Bernoulli, which has none of its own, None.
+
+    Raises:
+        BundleError: a likelihood that is not known here, or without the noise scale that it needs.
+    """
+    if likelihood.name not in LIKELIHOODS:
         raise BundleError(
             f"{source}: its card names the likelihood {printable(likelihood.name[:40])!r}; "
-            f"expected one of bernoulli, {', '.join(kinds)}, to score images with"
+            f"expected one of {', '.join(LIKELIHOODS)}, {purpose}"
         )
+    if likelihood.name == "bernoulli":
+        return None
     scale = likelihood.noise_scale
     if scale is None or not _FINEST <= scale <= _COARSEST:
         raise BundleError(
             f"{source}: its card gives the {likelihood.name} likelihood the noise scale {scale}; "
-            f"expected the standard deviation of a pixel, from {_FINEST:g} to {_COARSEST:g}, to score images with"
+            f"expected the standard deviation of a pixel, from {_FINEST:g} to {_COARSEST:g}, {purpose}"
         )
-    return kinds[likelihood.name](scale)
+    return scale
 
 
 def bernoulli_nll(made: Pixels, pixels: Pixels) -> Numbers:
@@ -88,7 +99,7 @@ def discretized_logistic_nll(standard_deviation: float) -> Nll:
     A value has the probability of the interval of half a step about it; the outermost two, of all beyond as well
     (Kingma et al., Improved Variational Inference with Inverse Autoregressive Flow, 2016).
     """
-    scale = standard_deviation / _LOGISTIC
+    scale = standard_deviation / LOGISTIC_DEVIATION
     inverse, half = np.float32(1.0 / scale), np.float32(_HALF_STEP / scale)
     # With u the distance from the mean and h half a step, both in scales, a value inside has
     #   -log P = log(1 + exp(u - h)) + log(1 + exp(-u - h)) - log(1 - exp(-2 h)),

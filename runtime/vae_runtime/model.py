@@ -18,9 +18,9 @@ from vae_runtime.images import as_array
 from vae_runtime.latent import Latents, Posterior, latent_path, noise
 from vae_runtime.likelihoods import Numbers
 from vae_runtime.memory import explain_exhaustion
+from vae_runtime.observation import ObservationNoise
 from vae_runtime.requests import Dtype, ImageArray, as_count, require_temperature
 from vae_runtime.score import BYTES_OF_ONE, Score, Scorer, new_scores, percentiles
-from vae_runtime.streams import Batch
 
 
 def load(
@@ -167,14 +167,25 @@ class Model:
 
     @explain_exhaustion
     def sample(
-        self, n: int, seed: int | None = None, temperature: float = 1.0, *, dtype: Dtype = "float32"
+        self,
+        n: int,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        *,
+        observation_noise: bool = False,
+        dtype: Dtype = "float32",
     ) -> ImageArray:
         """Return `n` new images: noise through the prior and the decoder.
+
+        What the decoder gives is the mean of p(x given z), and what is shown of a model as a rule. A draw from the
+        model as the theory has it is a draw from that distribution, with noise in every pixel.
 
         Args:
             n: how many, 0 included.
             seed: the same seed gives the same latents everywhere; None draws differently every time.
             temperature: the noise is multiplied by it; below 1 images are nearer to the average.
+            observation_noise: draw from p(x given z), as the card's likelihood has it, instead of giving its mean:
+                of the same latents, and the same for a seed however many are drawn, and by how many threads.
             dtype: `float32` for images, `uint8` for pictures.
 
         Returns:
@@ -182,24 +193,21 @@ class Model:
 
         Raises:
             InputError: a negative number or temperature, or a seed that is not a whole number.
+            BundleError: observation noise of a likelihood that is not known.
             ResourceLimitError: not enough memory; said before anything is drawn.
         """
         engine, count = self._engine, as_count(n)
         engine.require_room_for_decoding(count, dtype)
-        if count <= engine.chunk:
+        if count <= engine.chunk and not observation_noise:
             return self.decode(self.sample_latents(count, seed, temperature), dtype=dtype)
         engine.require_open()
         images = engine.new_images(count, dtype)
         noises = self._batches.of_noise(count, seed, temperature, size=self._batches.usual_size)
-        for _ in self._batches.done(self._sampling_into(images, noises)):
+        pixel_noise = ObservationNoise(self.card, seed, engine.source) if observation_noise else None
+        planned = self._batches.sampling(noises, lambda start, stop: images[start:stop], pixel_noise)
+        for _ in self._batches.done(planned):
             pass
         return images
-
-    def _sampling_into(self, images: ImageArray, noises: Iterable[Latents]) -> Iterator[Batch[ImageArray]]:
-        start = 0
-        for drawn in noises:
-            yield self._batches.sampling(drawn, images[start : start + len(drawn)])
-            start += len(drawn)
 
     def sample_stream(
         self,
@@ -208,6 +216,7 @@ class Model:
         temperature: float = 1.0,
         *,
         batch: int | None = None,
+        observation_noise: bool = False,
         dtype: Dtype = "float32",
     ) -> Iterator[ImageArray]:
         """Give new images batch by batch, any number of them in bounded memory.
@@ -222,6 +231,7 @@ class Model:
             seed: as `sample`.
             temperature: as `sample`.
             batch: how many images at a time, the last ones may be fewer. None: 1024 on the CPU, 4096 elsewhere.
+            observation_noise: as `sample`.
             dtype: `float32` for images, `uint8` for pictures.
 
         Yields:
@@ -236,9 +246,11 @@ class Model:
         batches, engine = self._batches, self._engine
         size = batches.size(batch, dtype)
         noises = batches.of_noise(None if n is None else as_count(n), seed, temperature, size=size)
-        return batches.stream(
-            batches.sampling(drawn, engine.new_images(len(drawn), dtype)) for drawn in noises
+        pixel_noise = ObservationNoise(self.card, seed, engine.source) if observation_noise else None
+        planned = batches.sampling(
+            noises, lambda start, stop: engine.new_images(stop - start, dtype), pixel_noise
         )
+        return batches.stream(planned)
 
     def decode_stream(
         self,

@@ -57,11 +57,18 @@ def vae_run(*, verbose: bool) -> None:
     show_default=True,
     help="Below 1: nearer to the average.",
 )
+@click.option(
+    "--observation-noise",
+    is_flag=True,
+    help="Draw every pixel from p(x given z), as the theory has it, instead of showing its mean.",
+)
 @picture_options
 @output_options("samples.png")
 @finite_option
 @model_options
-def sample(count: int, seed: int | None, temperature: float, **options: Any) -> None:
+def sample(
+    count: int, seed: int | None, temperature: float, *, observation_noise: bool, **options: Any
+) -> None:
     """Draw new images.
 
     \b
@@ -70,7 +77,9 @@ def sample(count: int, seed: int | None, temperature: float, **options: Any) -> 
     vae-run sample -n 1000000 --shard-size 100000 -o faces/
     """  # noqa: D301
     with Work(options, count=count) as work:
-        images = work.model.sample_stream(count, seed, temperature, dtype=work.dtype)
+        images = work.model.sample_stream(
+            count, seed, temperature, observation_noise=observation_noise, dtype=work.dtype
+        )
         work.write_images(images, count, "new images")
 
 
