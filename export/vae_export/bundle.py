@@ -31,7 +31,7 @@ from vae_export.sources import Source
 from vae_runtime.atomic import atomic_folder
 from vae_runtime.bundle import SUMS, Bundle
 from vae_runtime.card import Card
-from vae_runtime.cli.pictures import enlarge, save_png
+from vae_runtime.cli.png import enlarge, save_png
 from vae_runtime.model import Model, load
 from vae_runtime.tiling import grid
 from vae_training.config import Config

@@ -6,10 +6,10 @@ import importlib
 import logging
 import os
 import sys
-from importlib import metadata
 from types import ModuleType
 
 from vae_runtime.errors import EnvironmentProblem, one_line
+from vae_runtime.wheels import installed_wheels, is_surely_alone
 
 _log = logging.getLogger(__name__)
 
@@ -17,20 +17,6 @@ _log = logging.getLogger(__name__)
 OLDEST_ONNXRUNTIME = (1, 27) if sys.version_info >= (3, 11) else (1, 20)
 
 _NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
-
-# Wheels that install the same module `onnxruntime`; the last one installed overwrites the others' files.
-_WHEELS = (
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "onnxruntime-directml",
-    "onnxruntime-openvino",
-    "onnxruntime-qnn",
-    "onnxruntime-rocm",
-    "onnxruntime-migraphx",
-    "onnxruntime-training",
-    "ort-nightly",
-    "ort-nightly-gpu",
-)
 
 
 def import_onnxruntime() -> ModuleType:
@@ -46,12 +32,14 @@ def import_onnxruntime() -> ModuleType:
     if imported is not None and not _is_being_imported(imported):
         return _imported_by_the_host(imported)
     os.environ.setdefault(_NO_TELEMETRY, "1")
-    installed = installed_wheels()
-    if len(installed) > 1:
-        raise EnvironmentProblem(_doubled_message(installed))
+    if not is_surely_alone():
+        installed = installed_wheels()
+        if len(installed) > 1:
+            raise EnvironmentProblem(_doubled_message(installed))
     try:
         onnxruntime = importlib.import_module("onnxruntime")
     except Exception as error:
+        installed = installed_wheels()
         # Half overwritten or built for another numpy, it fails in ways of its own.
         if not installed and isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
             raise EnvironmentProblem(
@@ -61,7 +49,7 @@ def import_onnxruntime() -> ModuleType:
         raise EnvironmentProblem(_broken_message(installed, one_line(error))) from error
     if not hasattr(onnxruntime, "__version__"):
         # What is left of its folder where one of two wheels was uninstalled: Python imports it as empty.
-        raise EnvironmentProblem(_broken_message(installed, "its module is empty"))
+        raise EnvironmentProblem(_broken_message(installed_wheels(), "its module is empty"))
     _refuse_too_old(str(onnxruntime.__version__))
     return onnxruntime
 
@@ -82,18 +70,6 @@ def _imported_by_the_host(onnxruntime: ModuleType) -> ModuleType:
         if hasattr(onnxruntime, "disable_telemetry_events"):
             onnxruntime.disable_telemetry_events()
     return onnxruntime
-
-
-def installed_wheels() -> dict[str, str]:
-    """Return name and version of every installed distribution that holds the module onnxruntime."""
-    versions: dict[str, str] = {}
-    for name in _WHEELS:
-        try:
-            # Damaged metadata may tell no version.
-            versions[name] = metadata.version(name) or "of unknown version"
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def _refuse_too_old(version: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from vae_runtime.errors import InputError, ProviderError
-from vae_runtime.installation import import_onnxruntime, installed_wheels
+from vae_runtime.installation import import_onnxruntime
+from vae_runtime.wheels import installed_wheels
 
 AUTO = "auto"
 CPU = "CPUExecutionProvider"

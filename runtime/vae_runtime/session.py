@@ -18,12 +18,13 @@ from vae_runtime.errors import (
     ResourceLimitError,
     one_line,
 )
-from vae_runtime.installation import import_onnxruntime, installed_wheels
+from vae_runtime.installation import import_onnxruntime
 from vae_runtime.leaving import calls_under_way
 from vae_runtime.memory import is_exhaustion
 from vae_runtime.providers import ONNXRUNTIME_NAMES, candidates, refuse_unopened
 from vae_runtime.releases import what_it_needs
 from vae_runtime.scan import Scan, scan
+from vae_runtime.wheels import installed_wheels
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from absent import NO_ONNXRUNTIME, UNREGISTERED_ONNXRUNTIME
 
-from vae_runtime import EnvironmentProblem, installation
+from vae_runtime import EnvironmentProblem, installation, wheels
 
 IMPORT = """
 from vae_runtime import EnvironmentProblem
@@ -41,7 +41,7 @@ def wheel(tmp_path: Path) -> Wheel:
 def test_the_installed_one_is_found(run_python: Any) -> None:
     finished = run_python(IMPORT)
     assert finished.stdout.strip() == installation.import_onnxruntime().__version__, finished.stderr
-    assert list(installation.installed_wheels()) in ([name] for name in installation._WHEELS)
+    assert list(wheels.installed_wheels()) in ([name] for name in wheels._WHEELS)
 
 
 def test_a_missing_one_is_told_with_both_ways_to_get_it(run_python: Any) -> None:

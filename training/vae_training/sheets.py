@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_runtime.atomic import atomic_file
-from vae_runtime.cli.pictures import enlarge, save_png
+from vae_runtime.cli.png import enlarge, save_png
 from vae_runtime.images import to_uint8
 from vae_runtime.latent import noise
 from vae_runtime.tiling import grid

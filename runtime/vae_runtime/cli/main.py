@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -233,12 +232,14 @@ def score(
 @model_options
 def info(*, as_json: bool, **options: Any) -> None:
     """Show a model's card, and what this installation can run it on."""
+    import platform
     from dataclasses import asdict
 
     from vae_runtime.bundle import find_bundle, shipped_models
-    from vae_runtime.installation import import_onnxruntime, installed_wheels
+    from vae_runtime.installation import import_onnxruntime
     from vae_runtime.providers import available_providers
     from vae_runtime.threads import available_processors
+    from vae_runtime.wheels import installed_wheels
 
     with open_model(options) as model:
         facts = {

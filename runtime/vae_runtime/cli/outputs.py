@@ -18,11 +18,10 @@ import contextlib
 import csv
 import shutil
 import sys
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -30,11 +29,14 @@ import numpy.lib.format as npy_format
 import numpy.typing as npt
 
 from vae_runtime.atomic import atomic_file, atomic_folder, refuse_existing
-from vae_runtime.cli.pictures import enlarge, save_png
+from vae_runtime.cli.png import enlarge, save_png
 from vae_runtime.errors import EnvironmentProblem, printable
 from vae_runtime.images import to_uint8
 from vae_runtime.memory import readable_size, require_memory
 from vae_runtime.tiling import grid
+
+if TYPE_CHECKING:
+    import zipfile
 
 Array = npt.NDArray[Any]
 
@@ -161,12 +163,12 @@ class Output:
             if self.kind == ".npy":
                 _write_npy(file, batches, kind)
             else:
-                with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+                with _archive(file) as archive:
                     _write_member(archive, name, batches, kind)
 
     def write_npz(self, arrays: Mapping[str, Array]) -> None:
         """Write several arrays by their names."""
-        with self._file() as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        with self._file() as file, _archive(file) as archive:
             for name, array in arrays.items():
                 _write_member(archive, name, [array], Kind(array.dtype, array.shape))
 
@@ -266,6 +268,12 @@ def _write_npy(file: IO[bytes], batches: Iterable[Array], kind: Kind) -> None:
     for batch in batches:
         if batch.size:
             file.write(np.ascontiguousarray(batch).reshape(-1).view(np.uint8).data)
+
+
+def _archive(file: IO[bytes]) -> zipfile.ZipFile:
+    import zipfile  # brings three kinds of compression with it
+
+    return zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED)
 
 
 def _write_member(archive: zipfile.ZipFile, name: str, batches: Iterable[Array], kind: Kind) -> None:

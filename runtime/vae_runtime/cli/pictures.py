@@ -1,4 +1,4 @@
-"""Picture files in and out, through Pillow: the one place that says how a picture becomes an array.
+"""Picture files as arrays, through Pillow: the one place that says how the one becomes the other.
 
 The rules: EXIF rotation is applied; transparency is laid on white; 16-bit gray is scaled to 8 bits;
 of an animation the first frame is taken, and the log says so; the picture is cropped about its centre to
@@ -108,18 +108,6 @@ def load_pictures(files: Iterable[Path], height: int, width: int, channels: int)
         (N, height, width) or (N, height, width, 3) uint8.
     """
     return np.stack([load_picture(path, height, width, channels) for path in files])
-
-
-def save_png(path: Path, picture: Pixels) -> None:
-    """Write one (H, W) or (H, W, 3) uint8 picture as PNG."""
-    encoded = io.BytesIO()
-    Image.fromarray(picture).save(encoded, format="PNG")
-    path.write_bytes(encoded.getbuffer())  # at once: Pillow would look into the file in between
-
-
-def enlarge(picture: Pixels, factor: int) -> Pixels:
-    """Repeat every pixel `factor` times along both axes: (H, W[, 3]) to (H * factor, W * factor[, 3])."""
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _read(path: Path) -> bytes:

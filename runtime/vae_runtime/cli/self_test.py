@@ -20,10 +20,11 @@ from vae_runtime.bundle import (
 )
 from vae_runtime.errors import BundleError, VaeError, printable
 from vae_runtime.images import to_uint8
-from vae_runtime.installation import import_onnxruntime, installed_wheels
+from vae_runtime.installation import import_onnxruntime
 from vae_runtime.members import Members
 from vae_runtime.model import Model
 from vae_runtime.scan import scan
+from vae_runtime.wheels import installed_wheels
 
 _SAMPLES = 130  # more than two chunks, and not a whole number of them
 

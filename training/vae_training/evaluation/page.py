@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from vae_runtime.cli.pictures import enlarge, save_png
+from vae_runtime.cli.png import enlarge, save_png
 from vae_runtime.images import Images, Pictures, to_uint8
 from vae_runtime.tiling import grid
 from vae_training.evaluation.material import Material
