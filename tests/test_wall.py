@@ -76,6 +76,8 @@ def test_the_library_works_without_click_and_pillow(run_python: Any, gray_bundle
         "reconstruct {0} -o {0}/new.png",
         "encode {0}/one.png -o {0}/new.npz",
         "decode {0}/latents.npy -o {0}/new.png",
+        "score {0}/one.png -o {0}/new.csv",
+        "score {0}",
         "info",
         "check",
     ],
