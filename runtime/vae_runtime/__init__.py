@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from vae_runtime._version import __version__
 
 if TYPE_CHECKING:
+    from vae_runtime.attributes import attribute_direction as attribute_direction
     from vae_runtime.bundle import shipped_models as shipped_models
     from vae_runtime.card import Card as Card
     from vae_runtime.card import Likelihood as Likelihood
@@ -55,6 +56,7 @@ _HOME = {
     "lerp": "latent",
     "slerp": "latent",
     "latent_path": "latent",
+    "attribute_direction": "attributes",
     "available_providers": "providers",
     "shipped_models": "bundle",
     "VaeError": "errors",

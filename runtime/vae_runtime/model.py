@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vae_runtime.attributes import as_direction, require_strength
 from vae_runtime.batches import Batches
 from vae_runtime.bundle import MOST_MODEL_BYTES, Bundle, read_bundle
 from vae_runtime.card import Card
@@ -343,6 +344,38 @@ class Model:
     def reconstruct(self, images: npt.ArrayLike, *, dtype: Dtype = "float32") -> ImageArray:
         """Return images as the model sees them: decoded from the posterior mean. Arguments as `encode`."""
         return self.decode(self.encode(images).mean, dtype=dtype)
+
+    @explain_exhaustion
+    def edit(
+        self,
+        images: npt.ArrayLike,
+        direction: npt.ArrayLike,
+        strength: float = 1.0,
+        *,
+        dtype: Dtype = "float32",
+    ) -> ImageArray:
+        """Return images with more or less of something: decoded from the posterior mean + strength * direction.
+
+        Args:
+            images: as `encode`.
+            direction: (D,) floating point, as `attribute_direction` finds it.
+            strength: 1 goes as far as from the mean of the images without it to the mean of those with it, 0 nowhere
+                (what comes is the reconstruction), a negative number the other way.
+            dtype: `float32` for images, `uint8` for pictures.
+
+        Returns:
+            As `decode`.
+
+        Raises:
+            InputError: as `encode`, or a direction that is none of this model's latent space.
+            NonFiniteError, ResourceLimitError: as `decode`.
+        """
+        along = as_direction(direction, self._engine.latent_size)
+        require_strength(strength)
+        mean = self.encode(images).mean
+        with np.errstate(over="ignore", invalid="ignore"):  # infinity is refused by `decode`
+            mean += np.float32(strength) * along
+        return self.decode(mean, dtype=dtype)
 
     @explain_exhaustion
     def interpolate(

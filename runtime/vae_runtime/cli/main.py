@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from vae_runtime._version import __version__
+from vae_runtime.cli import changing
 from vae_runtime.cli.exits import run_command
 from vae_runtime.cli.shared import (
     MOST,
@@ -225,6 +226,10 @@ def score(
 
         given = read_images(images, work.model, limit)
         write_scores(work, given, samples=samples, above=above, top=top)
+
+
+for command in (changing.direction, changing.edit):
+    vae_run.add_command(command)
 
 
 @vae_run.command()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
     _SizeParamType = click.ParamType[tuple[int, int]]
+    _StrengthsParamType = click.ParamType[tuple[float, ...]]
 else:
-    _SizeParamType = click.ParamType  # not generic before click 8.2
+    _SizeParamType = _StrengthsParamType = click.ParamType  # not generic before click 8.2
 
+
+_NUMBER = re.compile(r"[+-]?([0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9})", re.ASCII)
+_STRONGEST = 1e6
 
 _MOST_DIGITS = 9  # Python itself turns no more than 4,300 into a number
 
@@ -46,3 +51,30 @@ class Size(_SizeParamType):
 
 def _is_size(part: str) -> bool:
     return part.isascii() and part.isdigit() and len(part) <= _MOST_DIGITS and int(part) > 0
+
+
+class Strengths(_StrengthsParamType):
+    """One number, or two with dots between them: `1.5` or `-2..2`, as (1.5,) or (-2.0, 2.0)."""
+
+    name = "strengths"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Parse what was typed."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split("..")
+        if len(parts) in (1, 2) and all(map(_NUMBER.fullmatch, parts)):
+            strengths = tuple(map(float, parts))
+            if max(map(abs, strengths)) <= _STRONGEST:
+                return strengths
+        raise click.BadParameter(
+            f"{str(value)[:50]!r}: expected a number from {-_STRONGEST:g} to {_STRONGEST:g}, or two as in -2..2",
+            ctx,
+            param,
+        )
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002 - click's
+        """Return how help shows it."""
+        return "X[..Y]"
