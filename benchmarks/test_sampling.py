@@ -24,8 +24,9 @@ from measuring.promises import COMPILED, ONE_BY_ONE, OURS_INT8, OURS_PLAIN, SAMP
 from measuring.rows import Row
 from measuring.turns import Call, measure_in_turns, time_of
 from vae_runtime import load
-from vae_training.compiling import decoder_multiply_adds, has_compiler
+from vae_training.compiling import has_compiler
 from vae_training.config import ModelConfig
+from vae_training.costs import decoder_multiply_adds
 
 if TYPE_CHECKING:
     from conftest import Classic, Record

@@ -21,8 +21,8 @@ from measuring.limit import LIMIT, limit_row, matrix_product
 from measuring.machine import require_device
 from measuring.rows import Row
 from measuring.turns import Call, measure_in_turns
-from vae_training.compiling import decoder_multiply_adds, encoder_multiply_adds
 from vae_training.config import ModelConfig
+from vae_training.costs import decoder_multiply_adds, encoder_multiply_adds
 
 if TYPE_CHECKING:
     from conftest import Classic, Record

@@ -20,8 +20,8 @@ from measuring.promises import TRAINING
 from measuring.rows import Row
 from measuring.turns import time_of
 from vae_training.batches import to_device, to_float
-from vae_training.compiling import training_flop
 from vae_training.config import Config, DataConfig, TrainingConfig
+from vae_training.costs import training_flop
 from vae_training.data import ImageSet
 from vae_training.kl_shaping import kl_per_latent
 from vae_training.likelihood import bernoulli_nll

@@ -29,10 +29,11 @@ _NOISE = 64  # pictures
 def read_models(bundle: Bundle) -> tuple[Coders, Flow | None, Card]:
     """Return the model that a bundle's graphs compute, its prior where it has one, and its card.
 
-    Decoders are known as PyTorch has them and folded: the weights are the same.
+    Classic decoders are known as PyTorch has them and folded: the weights are the same. Of other architectures the
+    sizes are those of the card's recipe; whether they are true shows in what the graphs compute.
 
     Raises:
-        SourceError: another precision than fp32, or graphs of another architecture than the classic one.
+        SourceError: another precision than fp32, or graphs of no architecture that is known here.
         BundleError: damaged, or not what a bundle may be.
     """
     with Model(
@@ -51,7 +52,7 @@ def read_models(bundle: Bundle) -> tuple[Coders, Flow | None, Card]:
             require_parity(compare(coders, model, noise, Tolerances(), prior))
         except (KeyError, IndexError, ValueError, RuntimeError, TrainingError, ParityError) as error:
             raise SourceError(
-                f"{bundle.source}: its graphs are not of the classic architecture: {error}; "
+                f"{bundle.source}: its graphs are not of an architecture that is known here: {error}; "
                 "expected a bundle that vae-export wrote in fp32"
             ) from error
     return coders, prior, card
@@ -70,6 +71,21 @@ def _coders(graphs: Mapping[str, onnx.ModelProto], card: Card, source: str) -> C
     weights = {
         f"{role}.{name}": tensor for role, graph in graphs.items() for name, tensor in _tensors(graph).items()
     }
+    training = training_of(card)
+    if training is None or training.model.architecture == "classic":
+        config, weights = _classic(weights, graphs, card)
+    else:
+        config = training.model
+        of_card = (card.image_shape, card.latent_size)
+        if (config.image_shape, config.latent_size) != of_card:
+            raise ValueError(f"its recipe is of another model than its card, of images and latents {of_card}")
+    return model_from_weights(config, weights, source).eval().requires_grad_(requires_grad=False)
+
+
+def _classic(
+    weights: dict[str, Tensor], graphs: Mapping[str, onnx.ModelProto], card: Card
+) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Return the sizes of the classic architecture, read off its graphs, and its weights as PyTorch has them."""
     first, second = (weights[f"encoder.conv{number}.weight"].shape[0] for number in (1, 2))
     channels, height, width = card.image_shape
     relus = sum(node.op_type == "Relu" for node in graphs["decoder"].graph.node)
@@ -77,7 +93,7 @@ def _coders(graphs: Mapping[str, onnx.ModelProto], card: Card, source: str) -> C
     rows, start = weights["decoder.fc.weight"], weights["decoder.fc.bias"]
     if rows.dim() == 4:  # as `folding` stores them: what each latent adds to the images, and what none does
         weights |= {"decoder.fc.weight": rows.flatten(1).t().contiguous(), "decoder.fc.bias": start.flatten()}
-    return model_from_weights(config, weights, source).eval().requires_grad_(requires_grad=False)
+    return config, weights
 
 
 def _prior(graph: onnx.ModelProto, card: Card, source: str) -> Flow:

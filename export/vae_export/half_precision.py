@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,6 @@ from torch import Tensor, nn
 
 from vae_export.coders import Coders, Form
 from vae_export.errors import PrecisionError
-from vae_export.rewriting import FoldedDecoder
-from vae_training.model import Decoder
 
 LARGEST = torch.finfo(torch.float16).max
 """65,504; what is larger becomes infinite."""
@@ -40,15 +39,16 @@ class HalfEncoder(nn.Module):
 
 
 class HalfDecoder(nn.Module):
-    """A decoder that computes in float16 up to its logits."""
+    """A decoder that has `logits`, and computes in float16 up to them."""
 
-    def __init__(self, decoder: Decoder | FoldedDecoder) -> None:
+    def __init__(self, decoder: nn.Module) -> None:
         super().__init__()
-        self.half_decoder = copy.deepcopy(decoder).half()
+        self.half_decoder: Any = copy.deepcopy(decoder).half()
 
     def forward(self, latent: Tensor) -> Tensor:
         """(N, D) float32 to images (N, C, H, W) float32 in [0, 1]."""
-        return torch.sigmoid(self.half_decoder.logits(latent.half()).float())
+        logits: Tensor = self.half_decoder.logits(latent.half())
+        return torch.sigmoid(logits.float())
 
 
 def in_half_precision(model: Coders, inputs: Mapping[str, npt.NDArray[np.float32]]) -> Form:
@@ -62,7 +62,7 @@ def in_half_precision(model: Coders, inputs: Mapping[str, npt.NDArray[np.float32
         PrecisionError: a weight or an activation is too large for float16.
     """
     encoder, decoder = model.encoder, model.decoder
-    if not isinstance(decoder, (Decoder, FoldedDecoder)):
+    if not hasattr(decoder, "logits"):
         raise TypeError(f"a decoder of type {type(decoder).__name__}; expected one that has logits")
     for role, module in (("encoder", encoder), ("decoder", decoder)):
         for name, weight in module.named_parameters():
@@ -74,7 +74,7 @@ def in_half_precision(model: Coders, inputs: Mapping[str, npt.NDArray[np.float32
 
 @torch.no_grad()
 def _largest_outputs(module: nn.Module, inputs: Tensor) -> dict[str, float]:
-    """Return the largest magnitude that each layer puts out, by the layer's name."""
+    """Return the largest magnitude that each layer, or group of layers, puts out, by its name."""
     largest: dict[str, float] = {}
 
     def note(name: str, output: Tensor) -> None:
@@ -82,7 +82,8 @@ def _largest_outputs(module: nn.Module, inputs: Tensor) -> dict[str, float]:
 
     hooks = [
         layer.register_forward_hook(lambda _, __, output, name=name: note(name, output))
-        for name, layer in module.named_children()
+        for name, layer in module.named_modules()
+        if name and not isinstance(layer, nn.ModuleList)
     ]
     try:
         module(inputs)

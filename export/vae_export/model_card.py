@@ -24,7 +24,7 @@ tags: [variational-autoencoder, onnx, image-generation]
 
 # {card.name}
 
-A variational autoencoder of {width}x{height} {colour} images with {card.latent_size} latents,
+A {_architecture(card)}variational autoencoder of {width}x{height} {colour} images with {card.latent_size} latents,
 as two ONNX graphs that run with numpy and onnxruntime alone.
 
 ![New images, drawn by this model](preview.png)
@@ -74,6 +74,12 @@ Absolute differences at batch sizes 1, 2, 7 and 64, measured on the files of thi
 The model knows what it was trained on and nothing else: images unlike those come back changed into ones like
 those. New images resemble the training data in what they show and in whom they leave out.
 {_license(card)}"""
+
+
+def _architecture(card: Card) -> str:
+    """Return the architecture as an adjective; nothing where nothing is known of the training."""
+    name = card.recipe.get("model", {}).get("architecture")
+    return f"{name} " if name else ""
 
 
 def _prior_file(card: Card, sizes: Mapping[str, int]) -> str:

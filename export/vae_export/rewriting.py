@@ -1,6 +1,6 @@
 """Exact rewritings of the decoder: other layers that compute the same pictures, up to rounding, for less time.
 
-Three facts are used:
+Other architectures than the classic one are written as they are. Three facts are used:
 
 - Nothing stands between the classic decoder's linear layer and its first transposed convolution. Both are
   linear, so they are one linear layer (`fold`).
@@ -22,7 +22,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
 from vae_export.coders import Coders, Form
-from vae_training.model import Decoder
+from vae_training.architectures.classic import ClassicDecoder
 
 # Weights of the folded layer, 2 MB in float16. Beyond, one image at a time takes longer than unfolded (64x64 in
 # colour with 128 latents: 1.3 times as long), though many at once take less (0.5 times). In int8 there is less to
@@ -108,14 +108,14 @@ def rewrite(model: Coders, precision: str) -> Form:
     if precision == "fp32":
         return Form(model.config, model.encoder, model.decoder)
     decoder = model.decoder
-    if isinstance(decoder, Decoder) and _folding_pays(decoder, _MOST_FOLDED[precision]):
+    if isinstance(decoder, ClassicDecoder) and _folding_pays(decoder, _MOST_FOLDED[precision]):
         decoder = fold(decoder)
-    if precision == "int8" and isinstance(decoder, (Decoder, FoldedDecoder)):
+    if precision == "int8" and isinstance(decoder, (ClassicDecoder, FoldedDecoder)):
         decoder = on_coarse_grid(decoder)
     return Form(model.config, model.encoder, decoder)
 
 
-def _folding_pays(decoder: Decoder, most_weights: int) -> bool:
+def _folding_pays(decoder: ClassicDecoder, most_weights: int) -> bool:
     """Whether nothing stands between the first two layers, and one in their place is half the work or less."""
     latents, features = decoder.fc.in_features, decoder.fc.out_features
     positions = features // decoder.trans_conv1.in_channels
@@ -125,7 +125,7 @@ def _folding_pays(decoder: Decoder, most_weights: int) -> bool:
 
 
 @torch.no_grad()
-def fold(decoder: Decoder) -> FoldedDecoder:
+def fold(decoder: ClassicDecoder) -> FoldedDecoder:
     """Return a decoder without a ReLU behind its linear layer in the form with one layer less.
 
     The product of the two layers is computed in float64 and rounded once.
@@ -144,7 +144,7 @@ def fold(decoder: Decoder) -> FoldedDecoder:
 
 
 @torch.no_grad()
-def on_coarse_grid(decoder: Decoder | FoldedDecoder) -> CoarseDecoder:
+def on_coarse_grid(decoder: ClassicDecoder | FoldedDecoder) -> CoarseDecoder:
     """Return the decoder, folded or not, in the form that computes on the grid of H/4 x W/4 positions."""
     if isinstance(decoder, FoldedDecoder):
         height, width = (side // 2 for side in decoder.size)

@@ -36,6 +36,7 @@ _SAFETENSORS = ".safetensors"
 # Wrappers of training code around a model, and of dictionaries around a state dict.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "vae.")
 _NESTED = ("state_dict", "model_state_dict", "model", "weights", "vae")
+_RESIDUAL = "encoder.halvings.0.weight"  # what the classic architecture never has
 _DEEPEST = 4  # dictionaries inside one another; one that holds itself would have no end
 
 
@@ -116,6 +117,11 @@ def read_architecture(
     Raises:
         SourceError: not the classic architecture, or an image size that the shapes do not fit.
     """
+    if _RESIDUAL in weights:
+        raise SourceError(
+            f"{source}: weights of the residual architecture, whose sizes they do not tell alone; export the run's "
+            "folder, a checkpoint of it, or a bundle"
+        )
     try:
         first, channels = weights["encoder.conv1.weight"].shape[:2]
         second = weights["encoder.conv2.weight"].shape[0]

@@ -61,7 +61,7 @@ USAGE = {
     "vae-train --image-size 8x8x8": "expected a number above 0",
     f"vae-train --image-size {DIGITS}": "expected a number above 0 of at most 9 digits",
     "vae-train --image-size \N{SUPERSCRIPT TWO}": "expected a number above 0",
-    f"vae-train --filters {DIGITS},2": "of at most 9 digits, or two as in 24,32",
+    f"vae-train --filters {DIGITS},2": "of at most 9 digits, as in 32,64",
     "vae-train --channels 2": "'2' is not one of '1', '3'",
     "vae-train --validation 1": "is not in the range 0<=x<=0.9",
     "vae-train --device tpu": "'tpu' is not one of 'auto', 'cpu', 'cuda'",

@@ -10,6 +10,7 @@ import pytest
 from vae_export.model_card import write_model_card
 from vae_export.parity import Difference
 from vae_runtime.card import Card, Likelihood, ScoreCalibration
+from vae_training.config import Config
 
 CARD = Card(
     name="bars", role="decoder", image_shape=(1, 8, 12), latent_size=5, likelihood=Likelihood("bernoulli"),
@@ -83,6 +84,7 @@ def test_the_figures_stand_in_a_table() -> None:
     ("changes", "words"),
     [
         ({}, "A variational autoencoder of 12x8 gray images with 5 latents"),
+        ({"recipe": Config().to_dict()}, "A classic variational autoencoder of 12x8 gray images"),
         ({"image_shape": (3, 8, 12)}, "of 12x8 colour images"),
         ({}, "# (100, 8, 12) uint8"),
         ({"image_shape": (3, 8, 12)}, "# (100, 8, 12, 3) uint8"),

@@ -24,8 +24,9 @@ from vae_export.rewriting import (
     rewrite,
     sub_pixel,
 )
+from vae_training.architectures.classic import ClassicDecoder
 from vae_training.config import ModelConfig
-from vae_training.model import VAE, Decoder
+from vae_training.model import VAE
 
 Vae = Callable[..., VAE]
 
@@ -85,16 +86,16 @@ def test_every_form_of_every_decoder_makes_the_same_pictures(config: ModelConfig
 @pytest.mark.parametrize(
     ("precision", "config", "kind", "convolutions"),
     [
-        ("fp32", ModelConfig(), Decoder, 0),  # folded in its graph
+        ("fp32", ModelConfig(), ClassicDecoder, 0),  # folded in its graph
         ("fp16", ModelConfig(), FoldedDecoder, 0),
         ("int8", ModelConfig(), CoarseDecoder, 1),
-        ("fp16", ModelConfig(fc_relu=True), Decoder, 0),
+        ("fp16", ModelConfig(fc_relu=True), ClassicDecoder, 0),
         ("int8", ModelConfig(fc_relu=True), CoarseDecoder, 2),
         # Many latents and few filters: one layer would be more work than two.
-        ("fp16", ModelConfig(filters=(4, 4), latent_size=64), Decoder, 0),
+        ("fp16", ModelConfig(filters=(4, 4), latent_size=64), ClassicDecoder, 0),
         ("int8", ModelConfig(filters=(4, 4), latent_size=64), CoarseDecoder, 2),
         # Its weights would not fit into a cache.
-        ("fp16", ModelConfig(64, 64, 3, (32, 64), 128), Decoder, 0),
+        ("fp16", ModelConfig(64, 64, 3, (32, 64), 128), ClassicDecoder, 0),
         ("fp16", ModelConfig(64, 64, 3, (32, 64), 32), FoldedDecoder, 0),
         ("int8", ModelConfig(64, 64, 3, (32, 64), 32), CoarseDecoder, 2),
     ],

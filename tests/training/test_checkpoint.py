@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vae_runtime.errors import EnvironmentProblem
-from vae_training import checkpoint
+from vae_training import checkpoint, costs
 from vae_training.checkpoint import (
     STATE,
     TRAINING,
@@ -270,7 +270,8 @@ def test_a_model_that_its_weights_do_not_fit_takes_no_memory(monkeypatch: pytest
         made_on.append(torch.empty(0).device.type)
         return VAE(config)
 
-    monkeypatch.setattr(checkpoint, "VAE", make)
+    for module in (checkpoint, costs):
+        monkeypatch.setattr(module, "VAE", make)
     with pytest.raises(CheckpointError, match="weights do not fit"):
         model_from_weights(ModelConfig(8, 8, 1, (2, 3), 2**16), weights(), "here")
     assert made_on == ["meta"]

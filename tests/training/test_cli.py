@@ -214,6 +214,7 @@ def test_every_option_reaches_its_setting(folder: Path, vae_train_here: Here) ->
         },
         "model": {
             "height": 8, "width": 12, "channels": 1, "filters": [2, 5], "latent_size": 3, "fc_relu": False,
+            "architecture": "classic", "blocks": 1,
         },
         "training": {
             "epochs": 1, "batch_size": 4, "learning_rate": 0.01, "schedule": "onecycle",
@@ -431,7 +432,8 @@ def test_a_run_is_not_resumed_on_other_images(
         (["--seed", "-1"], 2, "--seed"),
         (["--validation", "1"], 2, "--validation"),
         (["--latent-size", "0"], 2, "--latent-size"),
-        (["--filters", "1,2,3"], 2, "or two as in 24,32"),
+        (["--filters", "1,,3"], 2, "expected numbers above 0 of at most 9 digits, as in 32,64"),
+        (["--filters", "1,2,3"], 3, "model.filters is (1, 2, 3); expected two numbers from 1 to 65536"),
         (["--image-size", "0x8"], 2, "or two as in 24x32"),
         (["--channels", "2"], 2, "--channels"),
         (["--schedule", "sawtooth"], 2, "--schedule"),

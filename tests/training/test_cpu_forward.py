@@ -20,6 +20,7 @@ CONFIGS = {
     "classic": ModelConfig(),
     "colour, not square": ModelConfig(16, 12, 3, (6, 10), 5),
     "with a ReLU behind fc": ModelConfig(8, 8, 1, (3, 2), 1, fc_relu=True),
+    "residual": ModelConfig(16, 8, 3, (3, 2), 2, architecture="residual"),
 }
 
 

@@ -219,7 +219,9 @@ def test_detail_distance_is_frechets_between_normal_distributions() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("config", [ModelConfig(8, 12, 3, (2, 3), 2), ModelConfig(24, 24, 1)])
+@pytest.mark.parametrize(
+    "config", [ModelConfig(8, 12, 3, (2, 3), 2), ModelConfig(24, 24, 1), ModelConfig(64, 40, 1)]
+)
 def test_a_discriminator_takes_any_batch_and_sees_whether_images_differ(config: ModelConfig) -> None:
     torch.manual_seed(0)
     network = Discriminator(config)
@@ -232,3 +234,15 @@ def test_a_discriminator_takes_any_batch_and_sees_whether_images_differ(config: 
     torch.testing.assert_close(among_copies, alone)
     assert not torch.allclose(among_others, alone)
     assert math.isfinite(float(among_others))
+
+
+@pytest.mark.parametrize(
+    ("size", "halvings", "grid"),
+    [((24, 24), 2, 36), ((8, 8), 2, 4), ((64, 64), 3, 64), ((28, 128), 2, 7 * 32)],
+)
+def test_a_discriminator_of_larger_images_looks_further(
+    size: tuple[int, int], halvings: int, grid: int
+) -> None:
+    network = Discriminator(ModelConfig(*size))
+    assert len(network.halvings) == halvings
+    assert network.fc.in_features == 96 * grid

@@ -29,6 +29,7 @@ from vae_runtime._version import __version__
 from vae_runtime.atomic import atomic_folder, remove_folder
 from vae_runtime.strict_json import parse_json
 from vae_training.config import Config, ModelConfig
+from vae_training.costs import on_paper
 from vae_training.errors import CheckpointError, ConfigError, DivergedError, NonFiniteWeightsError
 from vae_training.flow import Flow
 from vae_training.likelihood import Likelihood
@@ -236,9 +237,11 @@ def require_fit(config: ModelConfig, weights: Mapping[str, Tensor], source: str)
         NonFiniteWeightsError: they hold NaN or infinity.
     """
     try:
-        with torch.device("meta"):
-            model = VAE(config)
-    except RuntimeError as error:  # sizes beyond what any tensor can have
+        model = on_paper(config)
+    except (
+        RuntimeError,
+        ConfigError,
+    ) as error:  # sizes beyond what any tensor can have; that cannot be halved
         raise CheckpointError(f"{source}: {config} is no model ({str(error).splitlines()[0]})") from error
     _require_same_shapes(model.state_dict(), weights, "the model", source)
     odd = [name for name, tensor in weights.items() if not tensor.is_floating_point()]

@@ -16,6 +16,7 @@ from vae_runtime._version import __version__
 from vae_runtime.cli.exits import run_command
 from vae_runtime.cli.options import Size
 from vae_training.config import (
+    ARCHITECTURES,
     BETA_SCHEDULES,
     COMPILE_CHOICES,
     DEVICES,
@@ -31,6 +32,7 @@ from vae_training.config import (
     TrainingConfig,
 )
 from vae_training.evaluation.command import evaluate
+from vae_training.options import Widths
 
 if TYPE_CHECKING:
     from vae_training.checkpoint import Checkpoint
@@ -99,9 +101,20 @@ class _TrainingUnlessNamed(click.Group):
     help="Number of latents." + _default(ModelConfig, "latent_size"),
 )
 @click.option(
+    "--architecture",
+    type=click.Choice(ARCHITECTURES),
+    help="The layers; residual is for larger images." + _default(ModelConfig, "architecture"),
+)
+@click.option(
     "--filters",
-    type=Size(separator=","),
-    help="Output channels of the two convolutions." + _default(ModelConfig, "filters"),
+    type=Widths(),
+    help="Output channels of the convolutions that halve the image, one after the other; of the residual "
+    "architecture by default what suits the images' size. [default: 32,64]",
+)
+@click.option(
+    "--blocks",
+    type=click.IntRange(0),
+    help="Residual blocks behind each of them." + _default(ModelConfig, "blocks"),
 )
 @click.option(
     "--epochs",
@@ -370,6 +383,9 @@ def _read_initial(source: str) -> Checkpoint:
 def _override(config: Config, options: dict[str, Any]) -> Config:
     """Return the settings with the options of the command line in their places."""
     record = config.to_dict()
+    if options.get("architecture", config.model.architecture) != config.model.architecture:
+        for name in ("filters", "blocks", "fc_relu"):  # mean something else there
+            record["model"].pop(name, None)
     for section in dataclasses.fields(Config):
         known = {f.name for f in dataclasses.fields(getattr(config, section.name))}
         record[section.name].update({name: value for name, value in options.items() if name in known})

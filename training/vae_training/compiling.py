@@ -7,7 +7,6 @@ import shutil
 
 import torch
 
-from vae_training.config import ModelConfig
 from vae_training.errors import ConfigError
 
 # On the CPU a compiled step of the classic model takes a fifth longer than the arranged one (`cpu_forward`),
@@ -33,36 +32,6 @@ def decide_compile(choice: str, *, steps: int, device: torch.device) -> bool:
             )
         return True
     return device.type == "cuda" and steps >= _GPU_STEPS_TO_REPAY
-
-
-def training_flop(model: ModelConfig) -> float:
-    """Return the floating point operations of one image's forward and backward pass.
-
-    A multiply-add counts two; the backward pass costs twice the forward pass.
-    """
-    return 6.0 * (encoder_multiply_adds(model) + decoder_multiply_adds(model))
-
-
-def encoder_multiply_adds(model: ModelConfig) -> int:
-    """Return the multiply-adds of encoding one image."""
-    heads = 2 * model.latent_size * _features(model)
-    return _convolutions(model) + heads
-
-
-def decoder_multiply_adds(model: ModelConfig) -> int:
-    """Return the multiply-adds of decoding one latent. A transposed convolution costs what its mirror costs."""
-    return _convolutions(model) + model.latent_size * _features(model)
-
-
-def _convolutions(model: ModelConfig) -> int:
-    first, second = model.filters
-    pixels = model.height * model.width
-    taps = 16  # kernel 4 x 4
-    return taps * (model.channels * first * pixels // 4 + first * second * pixels // 16)
-
-
-def _features(model: ModelConfig) -> int:
-    return model.filters[1] * (model.height // 4) * (model.width // 4)
 
 
 def has_compiler() -> bool:

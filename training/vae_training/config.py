@@ -33,6 +33,10 @@ _SMALLEST_SCALE = 1e-4  # of pixels: a fortieth of the step between two of 256 v
 WIDEST = 65_536
 """The most filters of a layer, and the most latents."""
 _WIDEST_FLOW = 1024  # latents, whose covariance it holds
+_MOST_STAGES = 12
+_MOST_BLOCKS = 64  # of a stage
+_CLASSIC_FILTERS = (32, 64)
+_RESIDUAL_FILTERS = (16, 32, 48, 64, 96, 128)
 MOST = 10**9
 """The most epochs, and the most images of a batch."""
 
@@ -68,35 +72,92 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The classic architecture in any size."""
+    """An architecture (see vae_training.architectures) and its sizes."""
 
     height: int = 24
     width: int = 24
     channels: int = 1
-    filters: tuple[int, int] = (32, 64)
-    """Output channels of the encoder's two convolutions; the decoder mirrors them."""
+    filters: tuple[int, ...] | None = None
+    """Output channels of the encoder's halvings, one after the other; the decoder mirrors them. None for those that
+    suit the architecture and the images' size: see `widths`."""
     latent_size: int = 20
     fc_relu: bool = False
     """A ReLU behind the decoder's linear layer, which some versions of the classic code have."""
+    architecture: str = "classic"
+    """`classic` or `residual`."""
+    blocks: int = 1
+    """Residual blocks behind each halving, and before each doubling."""
 
     def __post_init__(self) -> None:
+        _require(
+            self.architecture in ARCHITECTURES,
+            "model.architecture",
+            self.architecture,
+            ", ".join(ARCHITECTURES),
+        )
+        if self.architecture == "classic" and self.filters is None:
+            object.__setattr__(self, "filters", _CLASSIC_FILTERS)
         for name in ("height", "width"):
             size = getattr(self, name)
             possible = 8 <= size <= LONGEST_SIDE and size % 4 == 0
             _require(possible, f"model.{name}", size, f"a multiple of 4, from 8 to {LONGEST_SIDE}")
         _require(self.channels in (1, 3), "model.channels", self.channels, "1 or 3")
-        _require(
-            len(self.filters) == 2 and min(self.filters) >= 1 and max(self.filters) <= WIDEST,
-            "model.filters",
-            self.filters,
-            f"two numbers from 1 to {WIDEST}",
-        )
         _require(1 <= self.latent_size <= WIDEST, "model.latent_size", self.latent_size, f"1 to {WIDEST}")
+        if self.architecture == "classic":
+            self._require_classic()
+        else:
+            self._require_residual()
+
+    def _require_classic(self) -> None:
+        widths = self.widths
+        possible = len(widths) == 2 and min(widths) >= 1 and max(widths) <= WIDEST
+        _require(possible, "model.filters", widths, f"two numbers from 1 to {WIDEST}")
+        _require(
+            self.blocks == 1, "model.blocks", self.blocks, "1: the classic architecture has none to count"
+        )
+
+    def _require_residual(self) -> None:
+        widths = self.widths
+        possible = 1 <= len(widths) <= _MOST_STAGES and min(widths) >= 1 and max(widths) <= WIDEST
+        _require(possible, "model.filters", widths, f"1 to {_MOST_STAGES} numbers from 1 to {WIDEST}")
+        _require(0 <= self.blocks <= _MOST_BLOCKS, "model.blocks", self.blocks, f"0 to {_MOST_BLOCKS}")
+        _require(not self.fc_relu, "model.fc_relu", self.fc_relu, "false: it is of the classic architecture")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
         return self.channels, self.height, self.width
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """`filters`, or those that suit the architecture and the images' size where none are given.
+
+        Of the residual one 16 at half the size, and more the coarser it is, until there are 4 to 7 positions a side.
+        """
+        if self.filters is not None:
+            return self.filters
+        stages = 1
+        while stages < len(_RESIDUAL_FILTERS) and self._is_whole(2 ** (stages + 1), smallest=4):
+            stages += 1
+        return _RESIDUAL_FILTERS[:stages]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the coarsest images, once every stage has halved them.
+
+        Raises:
+            ConfigError: they would not be whole.
+        """
+        factor = 2 ** len(self.widths)
+        expected = (
+            f"fewer, or images whose sides {factor} divides, where these have {self.height}x{self.width}"
+        )
+        _require(self._is_whole(factor), "model.filters", self.widths, expected)
+        return self.height // factor, self.width // factor
+
+    def _is_whole(self, factor: int, smallest: int = 1) -> bool:
+        """Tell whether height and width can be made smaller by a factor, and have so many positions still."""
+        return all(side % factor == 0 and side // factor >= smallest for side in (self.height, self.width))
 
 
 @dataclass(frozen=True)
@@ -200,6 +261,7 @@ class TrainingConfig:
         return self.epochs + self.sharpen_epochs
 
 
+ARCHITECTURES = ("classic", "residual")
 SCHEDULES = ("constant", "onecycle", "cosine")
 BETA_SCHEDULES = ("constant", "warmup", "cyclical")
 PRIORS = ("standard", "flow")
@@ -298,8 +360,11 @@ def _as_type(value: object, hint: Any, source: str) -> object:
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
     if typing.get_origin(hint) is tuple:
         kinds = typing.get_args(hint)
-        if not isinstance(value, (list, tuple)) or len(value) != len(kinds):
-            raise ConfigError(f"{source} is {value!r}; expected {len(kinds)} values")
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{source} is {value!r}; expected a list")
+        if kinds[-1] is Ellipsis:
+            kinds = kinds[:1] * len(value)
+        _require(len(value) == len(kinds), source, value, f"{len(kinds)} values")
         return tuple(_as_type(item, kind, source) for item, kind in zip(value, kinds, strict=True))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         try:

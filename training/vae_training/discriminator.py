@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
+from vae_training.architectures.classic import halving
 from vae_training.config import ModelConfig
-from vae_training.model import halving
 
-_FILTERS = (32, 64, 96)
+_FILTERS = (32, 64, 96)  # of the halvings, as many as it takes; the last one is for all that follow
+_COARSEST = 8  # positions a side, at most, where there are as many halvings as that takes
 _SLOPE = 0.2  # of a leaky ReLU below 0
 _GROUP = 8  # images whose spread is looked at together
 
@@ -23,17 +26,21 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        first, second, third = _FILTERS
-        self.conv1 = halving(config.channels, first)
-        self.conv2 = halving(first, second)
-        self.conv3 = nn.Conv2d(second + 1, third, kernel_size=3, padding=1)
-        self.fc = nn.Linear(third * (config.height // 4) * (config.width // 4), 1)
+        grid, inputs = (config.height, config.width), config.channels
+        self.halvings = nn.ModuleList()
+        while len(self.halvings) < 2 or (max(grid) > _COARSEST and not any(side % 2 for side in grid)):
+            outputs = _FILTERS[min(len(self.halvings), len(_FILTERS) - 1)]
+            self.halvings.append(halving(inputs, outputs))
+            grid, inputs = (grid[0] // 2, grid[1] // 2), outputs
+        self.conv = nn.Conv2d(inputs + 1, _FILTERS[-1], kernel_size=3, padding=1)
+        self.fc = nn.Linear(_FILTERS[-1] * math.prod(grid), 1)
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, C, H, W) in [0, 1] to (N,)."""
-        hidden = F.leaky_relu(self.conv1(2.0 * image - 1.0), _SLOPE)
-        hidden = F.leaky_relu(self.conv2(hidden), _SLOPE)
-        hidden = F.leaky_relu(self.conv3(torch.cat([hidden, _spread(hidden)], dim=1)), _SLOPE)
+        hidden = 2.0 * image - 1.0
+        for halve in self.halvings:
+            hidden = F.leaky_relu(halve(hidden), _SLOPE)
+        hidden = F.leaky_relu(self.conv(torch.cat([hidden, _spread(hidden)], dim=1)), _SLOPE)
         return self.fc(hidden.flatten(1))[:, 0]  # type: ignore[no-any-return]  # torch modules return Any
 
 

@@ -27,6 +27,7 @@ from vae_training.checkpoint import (
 )
 from vae_training.compiling import decide_compile
 from vae_training.config import Config
+from vae_training.costs import on_paper
 from vae_training.cpu_forward import forward_on_cpu
 from vae_training.data import ImageSet, split
 from vae_training.device import choose_device, describe_device
@@ -405,6 +406,13 @@ class Trainer:
 
 
 def fit_model_to_images(config: Config, images: ImageSet) -> Config:
-    """Return the settings with the model's image shape set to that of the images."""
+    """Return the settings with the model's image shape set to that of the images, and its filters spelt out.
+
+    Raises:
+        ConfigError: images of this size cannot be halved as often as the architecture does.
+    """
     _, height, width, channels = images.images.shape
-    return replace(config, model=replace(config.model, height=height, width=width, channels=channels))
+    model = replace(config.model, height=height, width=width, channels=channels)
+    model = replace(model, filters=model.widths)
+    on_paper(model)
+    return replace(config, model=model)

@@ -17,7 +17,8 @@ else:
 _NUMBER = re.compile(r"[+-]?([0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9})", re.ASCII)
 _STRONGEST = 1e6
 
-_MOST_DIGITS = 9  # Python itself turns no more than 4,300 into a number
+MOST_DIGITS = 9
+"""Of a number that is typed; Python itself turns no more than 4,300 into one."""
 
 
 class Size(_SizeParamType):
@@ -35,10 +36,10 @@ class Size(_SizeParamType):
         if isinstance(value, tuple):
             return value
         parts = str(value).lower().split(self.separator)
-        if len(parts) in (1, 2) and all(map(_is_size, parts)):
+        if len(parts) in (1, 2) and all(map(is_size, parts)):
             return int(parts[0]), int(parts[-1])
         raise click.BadParameter(
-            f"{str(value)[:50]!r}: expected a number above 0 of at most {_MOST_DIGITS} digits, "
+            f"{str(value)[:50]!r}: expected a number above 0 of at most {MOST_DIGITS} digits, "
             f"or two as in 24{self.separator}32",
             ctx,
             param,
@@ -49,8 +50,9 @@ class Size(_SizeParamType):
         return f"N[{self.separator}N]"
 
 
-def _is_size(part: str) -> bool:
-    return part.isascii() and part.isdigit() and len(part) <= _MOST_DIGITS and int(part) > 0
+def is_size(part: str) -> bool:
+    """Tell whether it is a whole number above 0, of not too many digits."""
+    return part.isascii() and part.isdigit() and len(part) <= MOST_DIGITS and int(part) > 0
 
 
 class Strengths(_StrengthsParamType):
