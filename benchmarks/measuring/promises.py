@@ -11,6 +11,7 @@ from measuring.rows import Row, times_as_fast
 SAMPLING = "sample 50,000 pictures, uint8"
 LATENCY = "latency: decode one image"
 COLD_START = "cold start: a process that samples 100 images into a PNG"
+SCORING = "score 100,000 images"
 STREAMING = "stream pictures into a .npy file, whole processes"
 TRAINING = "training: an epoch of 5,952 images, batches of 64"
 SIZES = "installed size"
@@ -157,6 +158,13 @@ PROMISES = (
         "the limit of matrix products",
         0.5,
         faster("encode, batch 4,096", OURS, LIMIT),
+    ),
+    Promise("score 100,000 images", "the limit of matrix products", 0.5, faster(SCORING, OURS, LIMIT)),
+    Promise(
+        "score 100,000 images, 1 thread",
+        "the limit of matrix products, 1 thread",
+        0.5,
+        faster(SCORING, f"{OURS}, 1 thread", LIMIT_OF_ONE),
     ),
     Promise(
         "installed runtime with all it needs",
