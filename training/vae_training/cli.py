@@ -248,6 +248,11 @@ class _TrainingUnlessNamed(click.Group):
     metavar="STEPS",
     help="Save inside of epochs too, every so many steps. [default: every ten minutes]",
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Say what the run would cost and which settings it would have; write nothing.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.version_option(__version__, prog_name="vae-train")
 @click.pass_context
@@ -259,6 +264,7 @@ def vae_train(
     resume: Path | None,
     save_every: int | None,
     *,
+    dry_run: bool,
     quiet: bool,
     **given: Any,
 ) -> None:
@@ -273,6 +279,7 @@ def vae_train(
     vae-train --data faces.npz --array images24      an array of an archive
     vae-train --resume runs/faces-1 --epochs 20      fifteen epochs more
     vae-train --init-from runs/faces-1 --data mine/  from there, on other images
+    vae-train --data photos/ --image-size 64 --architecture residual --dry-run   what that would cost
     vae-train evaluate runs/faces-1                  what it is worth
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
     if context.invoked_subcommand is not None:
@@ -280,11 +287,15 @@ def vae_train(
         return
     logging.basicConfig(format="vae-train: %(message)s", level=logging.WARNING)
     options = {name: value for name, value in given.items() if value is not None}
+    if dry_run and resume is not None:
+        raise click.UsageError(
+            "--dry-run is for new runs; what one that was begun costs, its metrics.jsonl tells"
+        )
     if resume is not None:
         _refuse_with_resume(options, config_file, output)
         _resume(resume, options, save_every, quiet=quiet)
     else:
-        _start(_settings(config_file, options), output, save_every, quiet=quiet)
+        _start(_settings(config_file, options), output, save_every, dry_run=dry_run, quiet=quiet)
 
 
 vae_train.add_command(evaluate)
@@ -313,7 +324,9 @@ def _settings(config_file: Path | None, options: dict[str, Any]) -> Config:
     return _override(Config(model=_read_initial(source).config.model) if source else Config(), options)
 
 
-def _start(config: Config, output: Path | None, save_every: int | None, *, quiet: bool) -> None:
+def _start(
+    config: Config, output: Path | None, save_every: int | None, *, dry_run: bool, quiet: bool
+) -> None:
     from vae_training.device import respect_quota
     from vae_training.loop import Trainer, fit_model_to_images
     from vae_training.run_folder import RunFolder, next_free_folder
@@ -327,6 +340,11 @@ def _start(config: Config, output: Path | None, save_every: int | None, *, quiet
     trainer = Trainer(config, images, folder, _observer(quiet=quiet), save_every=save_every)
     del images  # the trainer has its own copy
     _begin(trainer)
+    if dry_run:
+        from vae_training.dry_run import describe_run
+
+        click.echo(describe_run(trainer), nl=False)
+        return
     with folder.locked():
         folder.refuse_used()  # now that nobody else can begin in it
         folder.write_config(config)

@@ -36,6 +36,13 @@ def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
+def layers(module: nn.Module) -> list[nn.Module]:
+    """Return a module's convolutions and linear layers: all that has weights."""
+    return [
+        layer for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
+    ]
+
+
 def on_paper(model: ModelConfig) -> VAE:
     """Return a model that has shapes and no numbers, and takes no memory, whatever its size.
 
@@ -59,10 +66,7 @@ def _multiply_adds(module: nn.Module, example: Tensor) -> int:
         positions = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
         total += weight.numel() * math.prod(positions.shape[2:])
 
-    layers = [
-        layer for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
-    ]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
+    hooks = [layer.register_forward_hook(count) for layer in layers(module)]
     try:
         module(example)
     finally:

@@ -159,6 +159,10 @@ class Trainer:
         )
         return self.sharpening
 
+    def try_step(self) -> None:
+        """Take a step that is not part of the run, which has another beginning after it."""
+        self._step(next(self.batches.epoch(0, 0)), self._loss).tolist()  # waits for the device
+
     def run(self) -> list[dict[str, Any]]:
         """Train to the last epoch.
 
