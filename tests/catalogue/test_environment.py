@@ -77,6 +77,7 @@ class Only(finder):
                 raise ModuleNotFoundError(f"No module named {name!r}", name=name)
             return found
 sys.meta_path.insert(0, Only)
+sys.path.append(folder)
 version = importlib.metadata.version
 def version_in_folder(name):
     if name.startswith(("onnxruntime", "ort-")):
