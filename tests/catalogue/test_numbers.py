@@ -90,11 +90,13 @@ def test_a_number_that_is_none_is_refused(refuses: Refuses, name: str, option: c
     np.save("images.npy", np.zeros((4, 8, 12), np.uint8))
     rest = {
         "vae-run sample": "-n 2 --model BUNDLE -o new.npy",
+        "vae-run score": "images.npy --model BUNDLE -o new.csv",
         "vae-train": "--data images.npy -o run",
         "vae-export": "weights.safetensors --image-size 8x12 -o bundle",
     }[name]
     if name != "vae-export":  # where no difference is within a tolerance that is no number
-        refuses(f"{name} {option.opts[-1]} nan {rest}", None, 3, " is nan; expected ")
+        code = 2 if name == "vae-run score" else 3
+        refuses(f"{name} {option.opts[-1]} nan {rest}", None, code, " is nan; expected ")
     refuses(f"{name} {option.opts[-1]} -0.5 {rest}", None, 2, "-0.5 is not in the range")
     refuses(f"{name} {option.opts[-1]} text {rest}", None, 2, "'text' is not a valid float")
 

@@ -23,6 +23,7 @@ from vae_training.config import (
     LIKELIHOODS,
     LONGEST_SIDE,
     MOST,
+    MOST_BLOCKS,
     PRIORS,
     SCHEDULES,
     WIDEST,
@@ -113,7 +114,7 @@ class _TrainingUnlessNamed(click.Group):
 )
 @click.option(
     "--blocks",
-    type=click.IntRange(0),
+    type=click.IntRange(0, MOST_BLOCKS),
     help="Residual blocks behind each of them." + _default(ModelConfig, "blocks"),
 )
 @click.option(

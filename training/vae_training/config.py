@@ -34,7 +34,7 @@ WIDEST = 65_536
 """The most filters of a layer, and the most latents."""
 _WIDEST_FLOW = 1024  # latents, whose covariance it holds
 _MOST_STAGES = 12
-_MOST_BLOCKS = 64  # of a stage
+MOST_BLOCKS = 64  # of a stage
 _CLASSIC_FILTERS = (32, 64)
 _RESIDUAL_FILTERS = (16, 32, 48, 64, 96, 128)
 MOST = 10**9
@@ -120,7 +120,7 @@ class ModelConfig:
         widths = self.widths
         possible = 1 <= len(widths) <= _MOST_STAGES and min(widths) >= 1 and max(widths) <= WIDEST
         _require(possible, "model.filters", widths, f"1 to {_MOST_STAGES} numbers from 1 to {WIDEST}")
-        _require(0 <= self.blocks <= _MOST_BLOCKS, "model.blocks", self.blocks, f"0 to {_MOST_BLOCKS}")
+        _require(0 <= self.blocks <= MOST_BLOCKS, "model.blocks", self.blocks, f"0 to {MOST_BLOCKS}")
         _require(not self.fc_relu, "model.fc_relu", self.fc_relu, "false: it is of the classic architecture")
 
     @property

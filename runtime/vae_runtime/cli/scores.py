@@ -33,7 +33,7 @@ def check_above(above: float | None, output: Output) -> None:
     if above is None:
         return
     if math.isnan(above):
-        raise click.UsageError("--above nan: expected a number of at least 0, below 100")
+        raise click.UsageError("--above is nan; expected a number of at least 0, below 100")
     if output.kind in (".npy", "-"):
         raise click.UsageError(
             "--above leaves images out, and a .npy of totals would not say which; expected an output in .csv or .npz"
