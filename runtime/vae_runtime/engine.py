@@ -89,10 +89,13 @@ class Engine:
             "its weights are broken, or its input is far outside of what it was trained on"
         )
 
-    def in_chunks(self, total: int, work: Callable[[slice], None]) -> None:
-        """Call `work` on slices that cover `range(total)`, with as many threads as are allowed."""
+    def in_chunks(self, total: int, work: Callable[[slice], None], *, at_most: int | None = None) -> None:
+        """Call `work` on slices that cover `range(total)`, with as many threads as are allowed.
+
+        A slice is a chunk, or `at_most` so much where a piece of work takes more than its chunk of memory.
+        """
         self.require_open()
-        for_each_chunk(total, work, chunk=self.chunk, threads=self.threads)
+        for_each_chunk(total, work, chunk=at_most or self.chunk, threads=self.threads)
 
     def encode(self, images: npt.NDArray[Any]) -> list[Latents]:
         """Return mean and logvar of a chunk of images or pictures that were checked."""

@@ -15,12 +15,13 @@ from vae_runtime.bundle import MOST_MODEL_BYTES, Bundle, read_bundle
 from vae_runtime.card import Card
 from vae_runtime.engine import Engine
 from vae_runtime.errors import BundleError
-from vae_runtime.images import as_array
+from vae_runtime.images import as_array, to_uint8
 from vae_runtime.latent import Latents, Posterior, latent_path, noise
 from vae_runtime.likelihoods import Numbers
 from vae_runtime.memory import explain_exhaustion
 from vae_runtime.observation import ObservationNoise
-from vae_runtime.requests import Dtype, ImageArray, as_count, require_temperature
+from vae_runtime.requests import FLOAT32, Dtype, ImageArray, as_count, image_dtype, require_temperature
+from vae_runtime.restoration import STEPS, Restorer, as_mask, require_noise_scale, without_missing
 from vae_runtime.score import BYTES_OF_ONE, Score, Scorer, new_scores, percentiles
 
 
@@ -376,6 +377,68 @@ class Model:
         with np.errstate(over="ignore", invalid="ignore"):  # infinity is refused by `decode`
             mean += np.float32(strength) * along
         return self.decode(mean, dtype=dtype)
+
+    @explain_exhaustion
+    def inpaint(
+        self,
+        images: npt.ArrayLike,
+        mask: npt.ArrayLike,
+        *,
+        steps: int = STEPS,
+        seed: int | None = None,
+        dtype: Dtype = "float32",
+    ) -> ImageArray:
+        """Return images whose missing pixels are filled in with what the model thinks most probable beside the others.
+
+        Args:
+            images: as `encode`. What stands where a pixel is missing does not matter, NaN included.
+            mask: (H, W) for all images, or (N, H, W), bool: True where a pixel is missing.
+            steps: the most that are gone for an image on the way to the most probable latent.
+            seed: draw from what is probable instead; another seed fills in something else. Nearly so: from a normal
+                distribution about the most probable latent (Laplace).
+            dtype: `float32` for images, `uint8` for pictures.
+
+        Returns:
+            As `decode`. Pixels that are not missing are those that were given, to the bit.
+
+        Raises:
+            InputError: as `encode`, or a mask, steps or seed that are none.
+            NonFiniteError, ResourceLimitError: as `decode`.
+        """
+        asked = image_dtype(dtype)
+        restorer, given = Restorer(self._engine, steps), as_array(images, "images")
+        self._engine.require_images(given)
+        missing = as_mask(mask, len(given), self._engine.image_shape)
+        checked = self._engine.checked_images(without_missing(given, missing))
+        restored = restorer.inpaint(checked, missing, seed)
+        return restored if asked is FLOAT32 else to_uint8(restored)
+
+    @explain_exhaustion
+    def denoise(
+        self, images: npt.ArrayLike, noise_scale: float, *, steps: int = STEPS, dtype: Dtype = "float32"
+    ) -> ImageArray:
+        """Return images without the noise that lies on them.
+
+        `reconstruct` shows what the model makes of an image. This is told how strong the noise is, looks for the latent
+        that is most probable under it, and keeps as much of the image's own pixels as can be believed.
+
+        Args:
+            images: as `encode`.
+            noise_scale: the standard deviation of the noise in a pixel, pixels being 0 to 1; above 0.
+            steps: as `inpaint`.
+            dtype: `float32` for images, `uint8` for pictures.
+
+        Returns:
+            As `decode`.
+
+        Raises:
+            InputError: as `encode`, or a noise scale or steps that are none.
+            NonFiniteError, ResourceLimitError: as `decode`.
+        """
+        asked, scale = image_dtype(dtype), require_noise_scale(noise_scale)
+        checked = self._engine.checked_images(as_array(images, "images"))
+        restored = Restorer(self._engine, steps).denoise(checked, scale)
+        return restored if asked is FLOAT32 else to_uint8(restored)
 
     @explain_exhaustion
     def interpolate(

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from vae_runtime.cli.options import Strengths
+from vae_runtime.cli.options import Box, Strengths
 from vae_runtime.cli.shared import (
     MOST,
     finite_option,
@@ -94,3 +94,79 @@ def edit(
         latents = (moved(posterior.mean, along, each) for posterior in work.model.encode_stream(given))
         made = work.model.decode_stream(latents, dtype=work.dtype)
         work.write_images(made, len(given) * len(each), "edited images")
+
+
+@click.command()
+@_images
+@click.option("--mask", type=click.Path(path_type=Path),
+              help="A picture, white where pixels are missing; or a .npy of bool, (H, W) or (N, H, W).")  # fmt: skip
+@click.option("--box", "boxes", type=Box(), multiple=True,
+              help="What is missing, in the model's pixels from the upper left; several if need be.")  # fmt: skip
+@click.option(
+    "--seed", type=click.IntRange(0), help="Draw from what is probable. [default: the most probable]"
+)
+@limit_option
+@picture_options
+@output_options("inpainted.png")
+@finite_option
+@model_options
+def inpaint(
+    images: tuple[Path, ...],
+    mask: Path | None,
+    boxes: tuple[tuple[int, int, int, int], ...],
+    seed: int | None,
+    limit: int | None,
+    **options: Any,
+) -> None:
+    """Fill in missing pixels with what is most probable beside the others: in a PNG, right of what was there.
+
+    IMAGES are picture files, folders of them, or one .npy or .npz.
+
+    \b
+    vae-run inpaint faces/ --box 4,6,16,8 -o eyes.png
+    vae-run inpaint photographs.npy --mask scratches.png -o whole.npy
+    """  # noqa: D301
+    with Work(options) as work:
+        from vae_runtime.cli.inputs import read_images
+        from vae_runtime.cli.masks import read_mask, with_holes
+
+        given = read_images(images, work.model, limit).whole()
+        missing = read_mask(mask, boxes, len(given), work.model)
+        filled = work.model.inpaint(given, missing, seed=seed, dtype=work.dtype)
+        _write_beside(work, with_holes(given, missing), filled, "inpainted images")
+
+
+@click.command()
+@_images
+@click.option("--noise-scale", type=click.FloatRange(0, 10, min_open=True), required=True,
+              help="Standard deviation of the noise in a pixel, pixels being 0 to 1.")  # fmt: skip
+@limit_option
+@picture_options
+@output_options("denoised.png")
+@finite_option
+@model_options
+def denoise(images: tuple[Path, ...], noise_scale: float, limit: int | None, **options: Any) -> None:
+    """Take noise of a known strength away: in a PNG, right of what was there.
+
+    `reconstruct` shows what the model makes of an image; this keeps as much of its own pixels as can be believed
+    under the noise.
+
+    IMAGES are picture files, folders of them, or one .npy or .npz.
+    """
+    with Work(options) as work:
+        from vae_runtime.cli.inputs import read_images
+
+        given = read_images(images, work.model, limit).whole()
+        clean = work.model.denoise(given, noise_scale, dtype=work.dtype)
+        _write_beside(work, given, clean, "denoised images")
+
+
+def _write_beside(work: Work, before: Any, after: Any, what: str) -> None:
+    """Write images: in a sheet each beside what it was made of, else alone."""
+    if work.output.kind == ".png":
+        from vae_runtime.cli.sheets import beside_each_other
+
+        work.output.write_sheet(beside_each_other(before, after), work.layout)
+        work.announce(f"{len(after)} {what}, each right of what it was made of")
+    else:
+        work.write_images([after], len(after), what)

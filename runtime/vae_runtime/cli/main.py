@@ -228,7 +228,7 @@ def score(
         write_scores(work, given, samples=samples, above=above, top=top)
 
 
-for command in (changing.direction, changing.edit):
+for command in (changing.direction, changing.edit, changing.inpaint, changing.denoise):
     vae_run.add_command(command)
 
 

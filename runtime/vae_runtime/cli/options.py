@@ -10,8 +10,9 @@ import click
 if TYPE_CHECKING:
     _SizeParamType = click.ParamType[tuple[int, int]]
     _StrengthsParamType = click.ParamType[tuple[float, ...]]
+    _BoxParamType = click.ParamType[tuple[int, int, int, int]]
 else:
-    _SizeParamType = _StrengthsParamType = click.ParamType  # not generic before click 8.2
+    _SizeParamType = _StrengthsParamType = _BoxParamType = click.ParamType  # not generic before click 8.2
 
 
 _NUMBER = re.compile(r"[+-]?([0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9})", re.ASCII)
@@ -80,3 +81,30 @@ class Strengths(_StrengthsParamType):
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002 - click's
         """Return how help shows it."""
         return "X[..Y]"
+
+
+class Box(_BoxParamType):
+    """Four whole numbers with commas between them, the last two above 0: x, y, width, height."""
+
+    name = "box"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int, int, int]:
+        """Parse what was typed."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split(",")
+        if len(parts) == 4 and all(part == "0" or _is_size(part) for part in parts):
+            x, y, width, height = map(int, parts)
+            if width and height:
+                return x, y, width, height
+        raise click.BadParameter(
+            f"{str(value)[:50]!r}: expected X,Y,WIDTH,HEIGHT as in 4,6,16,8, width and height above 0",
+            ctx,
+            param,
+        )
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002 - click's
+        """Return how help shows it."""
+        return "X,Y,WIDTH,HEIGHT"
