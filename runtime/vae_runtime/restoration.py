@@ -220,7 +220,7 @@ def as_mask(given: npt.ArrayLike, count: int, shape: tuple[int, int, int]) -> Ma
         )
     if array.shape == (height, width):
         return array[None]
-    if array.shape != (count, height, width):
+    if array.shape not in ((1, height, width), (count, height, width)):
         raise InputError(
             f"a mask of shape {array.shape}; expected ({height}, {width}) for all images, "
             f"or ({count}, {height}, {width})"

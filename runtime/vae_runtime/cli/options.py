@@ -95,7 +95,7 @@ class Box(_BoxParamType):
         if isinstance(value, tuple):
             return value
         parts = str(value).split(",")
-        if len(parts) == 4 and all(part == "0" or _is_size(part) for part in parts):
+        if len(parts) == 4 and all(part == "0" or is_size(part) for part in parts):
             x, y, width, height = map(int, parts)
             if width and height:
                 return x, y, width, height
