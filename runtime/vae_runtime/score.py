@@ -101,9 +101,9 @@ class Scorer:
     def _require_finite(self, numbers: npt.NDArray[np.floating[Any]], logvar: Latents) -> None:
         if self._engine.check_finite and not all_finite(numbers):
             raise NonFiniteError(
-                f"{self._engine.source}: cannot score images whose posteriors have log-variances of up to "
-                f"{float(logvar.max()):.3g}; the model's weights are broken, or the images are far outside of what "
-                "it was trained on"
+                f"{self._engine.source}: some images have no score that is a finite number (their posteriors have "
+                f"log-variances of up to {float(logvar.max()):.3g}); the model's weights are broken, or the images are "
+                "far outside of what it was trained on"
             )
 
 

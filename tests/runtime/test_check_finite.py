@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from onnx_bytes import copy_bundle, decoder_of, node
+from onnx_bytes import copy_bundle, decoder_of, decoder_of_nan, node
 
 import vae_runtime
 from vae_runtime import InputError, Model, NonFiniteError, latent_path, to_uint8
@@ -181,14 +181,7 @@ def test_a_command_does_not_look_when_told_not_to(
 def test_a_command_lets_a_model_make_nan_when_told_so(
     vae_run: Any, tmp_path: Path, gray_bundle: Path, line: list[str]
 ) -> None:
-    decoder = decoder_of(
-        (gray_bundle / "decoder.onnx").read_bytes(),
-        lambda before, after: [
-            node("Mul", [before, before], ["squared"]),
-            node("Neg", ["squared"], ["negative"]),
-            node("Log", ["negative"], [after]),
-        ],
-    )
+    decoder = decoder_of_nan((gray_bundle / "decoder.onnx").read_bytes())
     bundle = copy_bundle(gray_bundle, tmp_path / "b", {"decoder.onnx": decoder})
     command = (*line, "--model", bundle, "-o", "a.npy", "--float")
     assert vae_run(*command).code == 5

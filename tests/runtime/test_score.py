@@ -11,7 +11,17 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx_bytes import constant, copy_bundle, decoder_of, graph, node, read_card, tensor_type, with_cards
+from onnx_bytes import (
+    constant,
+    copy_bundle,
+    decoder_of,
+    decoder_of_nan,
+    graph,
+    node,
+    read_card,
+    tensor_type,
+    with_cards,
+)
 
 import vae_runtime
 from vae_runtime import BundleError, ClosedError, InputError, Model, NonFiniteError, Score, noise, to_uint8
@@ -238,7 +248,7 @@ def test_posteriors_too_wide_for_a_number_are_told(tmp_path: Path, gray_bundle: 
     dark, bright = np.zeros((2, 1, 8, 12), np.float32), np.ones((1, 1, 8, 12), np.float32)
     with vae_runtime.load(with_encoder(gray_bundle, tmp_path / "b", gain)) as model:
         assert np.isfinite(model.score(dark).total).all()
-        with pytest.raises(NonFiniteError, match=rf"log-variances of up to {gain:.3g}".replace("+", "[+]")):
+        with pytest.raises(NonFiniteError, match=rf"log-variances of up to {gain:.3g}\)".replace("+", "[+]")):
             model.score(np.concatenate([dark, bright]))
         with pytest.raises(NonFiniteError, match="log-variances"):
             list(model.score_stream(bright))
@@ -255,16 +265,25 @@ def test_posteriors_that_are_narrow_or_only_wide_are_scored(
 
 
 def test_a_decoder_that_makes_nan_is_told(tmp_path: Path, gray_bundle: Path) -> None:
-    decoder = decoder_of(
-        (gray_bundle / "decoder.onnx").read_bytes(),
-        lambda before, after: [
-            node("Mul", [before, before], ["squared"]),
-            node("Neg", ["squared"], ["negative"]),
-            node("Log", ["negative"], [after]),
-        ],
-    )
+    decoder = decoder_of_nan((gray_bundle / "decoder.onnx").read_bytes())
     bundle = copy_bundle(gray_bundle, tmp_path / "b", {"decoder.onnx": decoder})
     with vae_runtime.load(bundle) as model, pytest.raises(NonFiniteError, match="decoder produced 96 NaN"):
+        model.score(np.zeros((1, 8, 12), np.uint8))
+
+
+def test_a_score_beyond_all_numbers_is_told(tmp_path: Path, gray_bundle: Path) -> None:
+    """Of a decoder whose images are finite, and their squares are not."""
+    decoder = decoder_of(
+        (gray_bundle / "decoder.onnx").read_bytes(),
+        lambda before, after: [node("Mul", [before, "large"], [after])],
+        [constant("large", np.array([1e30], np.float32))],
+    )
+    changed = copy_bundle(gray_bundle, tmp_path / "b", {"decoder.onnx": decoder})
+    bundle = with_cards(changed, tmp_path / "c", likelihood=LIKELIHOODS[1])
+    with (
+        vae_runtime.load(bundle) as model,
+        pytest.raises(NonFiniteError, match=r"no score that is a finite number \(their posteriors"),
+    ):
         model.score(np.zeros((1, 8, 12), np.uint8))
 
 

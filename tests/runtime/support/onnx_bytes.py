@@ -192,6 +192,18 @@ def decoder_of(
     )
 
 
+def decoder_of_nan(card_source: bytes) -> bytes:
+    """A decoder that makes nothing but NaN, with the card of a real one: the logarithm of what is below 0."""
+    return decoder_of(
+        card_source,
+        lambda before, after: [
+            node("Mul", [before, before], ["squared"]),
+            node("Neg", ["squared"], ["negative"]),
+            node("Log", ["negative"], [after]),
+        ],
+    )
+
+
 def copy_bundle(
     source: Path, target: Path, changes: dict[str, bytes | None] | None = None, *, sums: bool = True
 ) -> Path:
