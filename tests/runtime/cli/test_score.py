@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import os
+import resource
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from commands import environment, start
 from onnx_bytes import with_cards
 from PIL import Image
 
@@ -134,6 +137,27 @@ def test_a_csv_holds_all_in_their_order(
     score = calibrated.score(pictures)
     for name, expected in {**score._asdict(), "percentile": calibrated.percentiles(score.total)}.items():
         np.testing.assert_allclose([float(row[name]) for row in rows], expected, atol=1e-4)
+
+
+def test_a_disk_that_fills_up_in_the_midst_of_a_csv_leaves_with_4_and_the_old_one(
+    vae_run: Any, bundle: Path
+) -> None:
+    np.save("in.npy", np.zeros((3000, 8, 12), np.uint8))
+    Path("s.csv").write_text("old")
+    most = 20_000  # bytes a file may have: beyond, writing fails as on a full disk
+    with start(
+        "score", "in.npy", "--model", bundle, "--overwrite", "-o", "s.csv",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
+        env=environment(PYTHONDONTWRITEBYTECODE="1"),
+    ) as process:  # fmt: skip
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 4, err
+    assert err.startswith(b"vae-run: error: cannot write s.csv: the file would exceed the size limit")
+    assert err.count(b"\n") == 1
+    assert Path("s.csv").read_text() == "old"
+    assert sorted(path.name for path in Path().iterdir()) == ["in.npy", "s.csv"]
 
 
 def test_without_calibration_a_csv_leaves_the_percentile_empty(vae_run: Any, gray_bundle: Path) -> None:
