@@ -109,7 +109,7 @@ def test_all_of_its_layers_but_the_first_compute_in_integers(reports: dict[str, 
         graph = onnx.load(reports["int8"].path / f"{role}.onnx").graph
         makers = {name: node.op_type for node in graph.node for name in node.output}
         kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
-        layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm", "Add", "DepthToSpace")]
+        layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm", "Add")]
         inputs = [
             [makers.get(name) for name in node.input[: 2 if node.op_type == "Add" else 1]] for node in layers
         ]
@@ -118,8 +118,7 @@ def test_all_of_its_layers_but_the_first_compute_in_integers(reports: dict[str, 
             for node, from_ in zip(layers, inputs, strict=True)
             if set(from_) != {"DequantizeLinear"}
         ]
-        # Besides the first convolution of the encoder there is the decoder's last step, which only moves pixels.
-        assert not_integers == (["Conv"] if role == "encoder" else ["DepthToSpace"])
+        assert not_integers == ["Conv"] * exact
         weights = sum(kind == TensorProto.INT8 for kind in kinds.values())
         assert weights >= sum(node.op_type in ("Conv", "Gemm") for node in layers) - exact
 

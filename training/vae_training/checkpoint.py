@@ -238,10 +238,7 @@ def require_fit(config: ModelConfig, weights: Mapping[str, Tensor], source: str)
     """
     try:
         model = on_paper(config)
-    except (
-        RuntimeError,
-        ConfigError,
-    ) as error:  # sizes beyond what any tensor can have; that cannot be halved
+    except (RuntimeError, ConfigError) as error:  # no tensor can be so large, no image be halved so often
         raise CheckpointError(f"{source}: {config} is no model ({str(error).splitlines()[0]})") from error
     _require_same_shapes(model.state_dict(), weights, "the model", source)
     odd = [name for name, tensor in weights.items() if not tensor.is_floating_point()]
