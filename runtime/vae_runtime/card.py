@@ -134,6 +134,23 @@ class Card:
         ]
 
 
+def card_of(metadata: Mapping[str, str], role: str, source: str) -> Card:
+    """Return the card in a graph's metadata.
+
+    Raises:
+        BundleError: there is none, or not that of a graph of this role.
+    """
+    text = metadata.get(METADATA_KEY)
+    if text is None:
+        raise BundleError(
+            f"{source}: carries no card ({METADATA_KEY}); expected a graph that vae-export wrote"
+        )
+    card = Card.from_metadata(text, source)
+    if card.role != role:
+        raise BundleError(f"{source}: its card says {card.role[:20]!r}; expected {role!r}")
+    return card
+
+
 class _Fields:
     """The fields of an object in a card; what is missing or wrong is refused by its path."""
 

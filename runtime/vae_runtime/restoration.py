@@ -39,7 +39,7 @@ _SETTLED = 0.1  # nats
 _DAMPING, _CALMER, _BOLDER, _MOST_DAMPING = 0.1, 8.0, 0.25, 1e5
 _NUMBERS_AT_ONCE = 1 << 20  # in the derivatives of all images of a piece: 4 MB, for the processor's cache
 _UNKNOWN_SPREAD = 0.1  # of pixels about what is drawn, where a card tells neither spread nor PSNR
-_MEASURED = "validation psnr db"
+_MEASURED = "validation_psnr_db"
 
 
 class Restorer:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vae_runtime.card import METADATA_KEY, Card
+from vae_runtime.card import Card, card_of
 from vae_runtime.config_variable import no_config_from_models
 from vae_runtime.errors import (
     BundleError,
@@ -74,7 +74,7 @@ class Graph:
         self.source = f"{source}/{role}.onnx"
         # Before onnxruntime, whose older versions read files that a graph names; the card from these very bytes.
         seen = scan(data, self.source)
-        self.card = _read_card(seen, role, self.source)
+        self.card = card_of(seen.metadata, role, self.source)
         with calls_under_way:
             self._session, self.provider = _open(data, seen, self.source, provider)
         _check_signature(self._session, self.card, self.source)
@@ -211,18 +211,6 @@ def _graph_errors(onnxruntime: Any) -> tuple[type[Exception], ...]:
     """Return the errors that mean that the graph is at fault, whatever the provider."""
     state = onnxruntime.capi.onnxruntime_pybind11_state
     return (state.InvalidProtobuf, state.InvalidGraph, state.NoSuchFile)
-
-
-def _read_card(seen: Scan, role: str, source: str) -> Card:
-    text = seen.metadata.get(METADATA_KEY)
-    if text is None:
-        raise BundleError(
-            f"{source}: carries no card ({METADATA_KEY}); expected a graph that vae-export wrote"
-        )
-    card = Card.from_metadata(text, source)
-    if card.role != role:
-        raise BundleError(f"{source}: its card says {card.role[:20]!r}; expected {role!r}")
-    return card
 
 
 def _check_signature(session: Any, card: Card, source: str) -> None:

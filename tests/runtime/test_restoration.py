@@ -210,8 +210,8 @@ def test_how_far_pixels_lie_from_what_is_drawn_is_read_off_the_card(
 ) -> None:
     cards: dict[str, dict[str, Any]] = {
         "told": {"likelihood": {"name": "gaussian", "noise_scale": 0.05}},
-        "measured": {"quality": {"validation psnr db": -20 * np.log10(0.05)}},
-        "wider": {"quality": {"validation psnr db": 3.0}},
+        "measured": {"quality": {"validation_psnr_db": -20 * np.log10(0.05)}},
+        "wider": {"quality": {"validation_psnr_db": 3.0}},
         "nonsense": {"likelihood": {"name": "gaussian", "noise_scale": -1.0}},
         "unknown": {},
     }

@@ -267,6 +267,20 @@ def info(*, as_json: bool, **options: Any) -> None:
             click.echo()
 
 
+@vae_run.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def list_models(*, as_json: bool) -> None:
+    """Show the models that come with this installation."""
+    from vae_runtime.cli.listing import in_columns, list_shipped
+
+    entries = list_shipped()
+    if as_json:
+        click.echo(json.dumps(entries, indent=2))
+        return
+    for line in in_columns(entries) or ["no models are shipped with this installation"]:
+        click.echo(line)
+
+
 @vae_run.command()
 @click.argument("bundle", required=False)
 @model_options

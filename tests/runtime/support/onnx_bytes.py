@@ -157,7 +157,7 @@ def with_card(data: bytes, card: str | dict[str, Any] | None) -> bytes:
     return kept + message((_METADATA, message((1, CARD), (2, text))))
 
 
-def changed_card(data: bytes, **changes: Any) -> bytes:
+def changed_card(data: bytes, /, **changes: Any) -> bytes:
     """The same graph with fields of its card changed; `...` takes a field away."""
     card = {**read_card(data), **changes}
     return with_card(data, {key: value for key, value in card.items() if value is not ...})
@@ -224,7 +224,7 @@ def copy_bundle(
     return target
 
 
-def with_cards(source: Path, target: Path, **changes: Any) -> Path:
+def with_cards(source: Path, target: Path, /, **changes: Any) -> Path:
     """Copy a bundle with fields of its cards changed."""
     graphs = {path.name: changed_card(path.read_bytes(), **changes) for path in source.glob("*.onnx")}
     return copy_bundle(source, target, dict(graphs))
