@@ -139,6 +139,32 @@ def test_every_opset_computes_the_same(model: VAE) -> None:
             np.testing.assert_allclose(found, expected[role], rtol=0, atol=2e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "config",
+    [
+        ModelConfig(8, 12, 1, (2,), 1, architecture="residual", blocks=0),
+        ModelConfig(24, 40, 1, (2, 3, 4), 5, architecture="residual", blocks=2),
+    ],
+    ids=["as flat as can be", "three stages of two blocks"],
+)
+def test_any_depth_computes_the_same_for_any_batch(make_vae: Callable[..., VAE], config: ModelConfig) -> None:
+    model = make_vae(config)
+    for parameter in model.parameters():
+        parameter.add_(0.1)
+    for role, graph in build_graphs(model, 17).items():
+        data = graph.SerializeToString()
+        check_graph(data, role, 17)
+        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        shape = config.image_shape if role == "encoder" else (config.latent_size,)
+        for batch in (1, 5):
+            given = torch.rand(batch, *shape)
+            expected = model.encoder(given) if role == "encoder" else (model.decoder(given),)
+            found = session.run(None, {session.get_inputs()[0].name: given.numpy()})
+            for one, other in zip(found, expected, strict=True):
+                np.testing.assert_allclose(one, other.numpy(), rtol=1e-5, atol=1e-5)
+
+
 def test_a_bundle_gives_back_every_weight_to_its_last_bit(reports: dict[str, Report], source: Source) -> None:
     read = load_source(reports["fp32"].path)
     assert read.model.config == CONFIG
