@@ -21,12 +21,12 @@ from vae_runtime.model import Model
 from vae_training.checkpoint import model_from_weights, prior_from_weights
 from vae_training.config import Config, ModelConfig
 from vae_training.errors import TrainingError
-from vae_training.flow import Flow
+from vae_training.priors import Prior, expected_shapes
 
 _NOISE = 64  # pictures
 
 
-def read_models(bundle: Bundle) -> tuple[Coders, Flow | None, Card]:
+def read_models(bundle: Bundle) -> tuple[Coders, Prior | None, Card]:
     """Return the model that a bundle's graphs compute, its prior where it has one, and its card.
 
     Classic decoders are known as PyTorch has them and folded: the weights are the same. Of other architectures the
@@ -96,9 +96,10 @@ def _classic(
     return config, weights
 
 
-def _prior(graph: onnx.ModelProto, card: Card, source: str) -> Flow:
-    known = Flow(card.latent_size).state_dict()  # among the tensors are numbers of its formulas, too
-    weights = {name: tensor for name, tensor in _tensors(graph).items() if name in known}
+def _prior(graph: onnx.ModelProto, card: Card, source: str) -> Prior:
+    tensors = _tensors(graph)
+    known = expected_shapes(card.latent_size, tensors)  # among the tensors are numbers of its formulas, too
+    weights = {name: tensor for name, tensor in tensors.items() if name in known}
     return prior_from_weights(ModelConfig(latent_size=card.latent_size), weights, source)
 
 

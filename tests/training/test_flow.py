@@ -22,7 +22,8 @@ from vae_training.flow import Flow
 from vae_training.interruption import Interrupted
 from vae_training.loop import Trainer
 from vae_training.model import VAE
-from vae_training.prior_fitting import Posteriors, fit_flow
+from vae_training.posteriors import Posteriors
+from vae_training.prior_fitting import fit_prior
 from vae_training.run_folder import RunFolder
 
 Images = Callable[..., ImageSet]
@@ -88,7 +89,8 @@ def two_heaps() -> tuple[Any, Tensor]:
 
 def test_a_fit_finds_two_heaps_that_no_normal_distribution_could_be() -> None:
     model, images = two_heaps()
-    flow, nll, standard = fit_flow(model, images[:300], images[300:], seed=0)
+    fitted = fit_prior("flow", model, images[:300], images[300:], seed=0)
+    flow, nll, standard = fitted.prior, -fitted.reached, -fitted.standard
     # Two heaps of standard deviation 0.3 in three directions, either with probability one half.
     entropy = 1.5 * math.log(2 * math.pi * math.e * 0.09) + math.log(2)
     assert entropy - 0.2 < nll < entropy + 0.5
@@ -104,13 +106,17 @@ def test_a_fit_finds_two_heaps_that_no_normal_distribution_could_be() -> None:
 
 def test_the_same_seed_fits_the_same_flow_and_leaves_other_randomness_alone() -> None:
     model, images = two_heaps()
+
+    def fitted_flow(seed: int) -> dict[str, Tensor]:
+        return fit_prior("flow", model, images[:300], images[300:], seed).prior.state_dict()
+
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    one, other = (fit_flow(model, images[:300], images[300:], seed=3)[0].state_dict() for _ in range(2))
+    one, other = (fitted_flow(3) for _ in range(2))
     assert torch.equal(torch.rand(1), expected)
     assert all(torch.equal(one[name], other[name]) for name in one)
-    third = fit_flow(model, images[:300], images[300:], seed=4)[0].state_dict()
+    third = fitted_flow(4)
     assert not torch.equal(one["layers.0.network.0.weight"], third["layers.0.network.0.weight"])
 
 
@@ -124,9 +130,9 @@ def test_the_covariance_of_the_aggregated_posterior_is_that_of_what_is_drawn() -
 
 def test_a_latent_that_says_nothing_and_a_single_image_are_no_obstacle() -> None:
     model, images = two_heaps()
-    flow, nll, _ = fit_flow(model, images[:1], images[:0], seed=0)
-    assert math.isfinite(nll)
-    assert torch.isfinite(flow(torch.randn(10, 3))).all()
+    fitted = fit_prior("flow", model, images[:1], images[:0], seed=0)
+    assert math.isfinite(fitted.reached)
+    assert torch.isfinite(fitted.prior(torch.randn(10, 3))).all()
 
 
 def test_a_run_ends_with_its_prior_and_goes_on_to_it_when_it_was_stopped_there(
@@ -142,10 +148,10 @@ def test_a_run_ends_with_its_prior_and_goes_on_to_it_when_it_was_stopped_there(
         import signal
 
         signal.raise_signal(signal.SIGINT)
-        return fit_flow(*arguments)
+        return fit_prior(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "fit_flow", stop_at_once)
+        patched.setattr(loop, "fit_prior", stop_at_once)
         with pytest.raises(
             Interrupted, match=r"stopped by SIGINT in step 1 of 600 of the prior; all else is saved"
         ):

@@ -31,9 +31,9 @@ from vae_runtime.strict_json import parse_json
 from vae_training.config import Config, ModelConfig
 from vae_training.costs import on_paper
 from vae_training.errors import CheckpointError, ConfigError, DivergedError, NonFiniteWeightsError
-from vae_training.flow import Flow
 from vae_training.likelihood import Likelihood
 from vae_training.model import VAE
+from vae_training.priors import Prior, build_prior, expected_shapes
 from vae_training.tensor_files import not_finite, read_file, tensors_from_bytes, tensors_to_bytes
 
 _log = logging.getLogger(__name__)
@@ -201,17 +201,19 @@ def model_from_weights(config: ModelConfig, weights: Mapping[str, Tensor], sourc
     return model
 
 
-def prior_from_weights(config: ModelConfig, weights: Mapping[str, Tensor], source: str) -> Flow:
-    """Build the prior and fill it.
+def prior_from_weights(config: ModelConfig, weights: Mapping[str, Tensor], source: str) -> Prior:
+    """Build the prior that the weights are of, a flow or a mixture, and fill it.
 
     Raises:
-        CheckpointError: weights are missing, too many, of other shapes, or hold NaN or infinity.
+        CheckpointError: weights are missing, too many, of other shapes, hold NaN or infinity, or are no prior's.
     """
-    flow = Flow(config.latent_size)
-    _require_same_shapes(flow.state_dict(), weights, "the prior", source)
+    _require_shapes(expected_shapes(config.latent_size, weights), weights, "the prior", source)
     _require_finite(weights, source)
-    flow.load_state_dict(dict(weights))
-    return flow.eval().requires_grad_(False)
+    try:
+        prior = build_prior(config.latent_size, weights)
+    except ValueError as error:
+        raise CheckpointError(f"{source}: no prior: {error}") from error
+    return prior.eval().requires_grad_(False)
 
 
 def likelihood_from_checkpoint(checkpoint: Checkpoint) -> Likelihood:
@@ -240,19 +242,18 @@ def require_fit(config: ModelConfig, weights: Mapping[str, Tensor], source: str)
         model = on_paper(config)
     except (RuntimeError, ConfigError) as error:  # no tensor can be so large, no image be halved so often
         raise CheckpointError(f"{source}: {config} is no model ({str(error).splitlines()[0]})") from error
-    _require_same_shapes(model.state_dict(), weights, "the model", source)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    _require_shapes(shapes, weights, "the model", source)
     odd = [name for name, tensor in weights.items() if not tensor.is_floating_point()]
     if odd:
         raise CheckpointError(f"{source}: {', '.join(odd[:5])} are not of floating point")
     _require_finite(weights, source)
 
 
-def _require_same_shapes(
-    state: Mapping[str, Tensor], weights: Mapping[str, Tensor], what: str, source: str
+def _require_shapes(
+    expected: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor], what: str, source: str
 ) -> None:
-    expected, found = (
-        {name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (state, weights)
-    )
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if expected != found:
         raise CheckpointError(f"{source}: weights do not fit {what}: {_mismatch(expected, found)}")
 

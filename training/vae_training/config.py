@@ -32,11 +32,12 @@ LONGEST_SIDE = 16_384
 _SMALLEST_SCALE = 1e-4  # of pixels: a fortieth of the step between two of 256 values
 WIDEST = 65_536
 """The most filters of a layer, and the most latents."""
-_WIDEST_FLOW = 1024  # latents, whose covariance it holds
 _MOST_STAGES = 12
 MOST_BLOCKS = 64  # of a stage
 _CLASSIC_FILTERS = (32, 64)
 _RESIDUAL_FILTERS = (16, 32, 48, 64, 96, 128)
+# Latents of a model with a prior that is fitted: it holds their covariance, a mixture several.
+_WIDEST_BY_PRIOR = {"flow": 1024, "mixture": 512}
 MOST = 10**9
 """The most epochs, and the most images of a batch."""
 
@@ -186,8 +187,8 @@ class TrainingConfig:
     capacity: float | None = None
     """Nats of KL divergence per image towards which it is drawn; None for towards zero."""
     prior: str = "standard"
-    """`standard`, the standard normal; or `flow`, one that is fitted to the latents of the images when all else is
-    done."""
+    """`standard`, the standard normal; or one that is fitted to the latents of the images when all else is done:
+    `flow`, or `mixture` of normal distributions."""
     sharpen_epochs: int = 0
     """Epochs, after the others, in which the decoder alone learns to draw what a discriminator takes for real."""
     flip: bool = False
@@ -264,7 +265,7 @@ class TrainingConfig:
 ARCHITECTURES = ("classic", "residual")
 SCHEDULES = ("constant", "onecycle", "cosine")
 BETA_SCHEDULES = ("constant", "warmup", "cyclical")
-PRIORS = ("standard", "flow")
+PRIORS = ("standard", "flow", "mixture")
 NOISE_SCALES = ("auto", "learned")
 LIKELIHOODS = ("bernoulli", "gaussian", "discretized-logistic")
 DEVICES = ("auto", "cpu", "cuda")
@@ -280,10 +281,10 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
-        possible = self.training.prior == "standard" or 2 <= self.model.latent_size <= _WIDEST_FLOW
-        _require(
-            possible, "model.latent_size", self.model.latent_size, f"2 to {_WIDEST_FLOW} with a flow as prior"
-        )
+        prior, size = self.training.prior, self.model.latent_size
+        if prior in _WIDEST_BY_PRIOR:
+            widest = _WIDEST_BY_PRIOR[prior]
+            _require(2 <= size <= widest, "model.latent_size", size, f"2 to {widest} with a {prior} as prior")
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Return the settings as plain values by section; settings that are None are left out."""

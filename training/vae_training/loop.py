@@ -32,14 +32,14 @@ from vae_training.cpu_forward import forward_on_cpu
 from vae_training.data import ImageSet, split
 from vae_training.device import choose_device, describe_device
 from vae_training.errors import DivergedError
-from vae_training.flow import Flow
 from vae_training.interruption import Interrupted, SignalWatch
 from vae_training.kl_shaping import beta_at, kl_per_latent
 from vae_training.likelihood import Likelihood
 from vae_training.model import VAE
 from vae_training.objective import Loss, beta_vae_loss, detached
 from vae_training.plots import plot_losses
-from vae_training.prior_fitting import fit_flow
+from vae_training.prior_fitting import fit_prior
+from vae_training.priors import Prior
 from vae_training.progress import Observer
 from vae_training.run_folder import RunFolder
 from vae_training.schedule import learning_rate
@@ -106,7 +106,7 @@ class Trainer:
         self.noise = torch.Generator(self.device).manual_seed(config.training.seed)
         self.position = Position(epoch=0, step=0, total_steps=0)
         self.losses = self._no_losses()
-        self.prior: Flow | None = None
+        self.prior: Prior | None = None
         self.sharpening: Sharpening | None = None
 
     @property
@@ -320,7 +320,8 @@ class Trainer:
 
     def _fit_prior_if_wanted(self, signals: SignalWatch) -> None:
         """Fit the prior to the latents of the images, draw samples once more, and save it with the rest."""
-        if self.config.training.prior == "standard" or self.prior:
+        settings = self.config.training
+        if settings.prior == "standard" or self.prior:
             return
 
         def leave_if_told(done: int, total: int) -> None:
@@ -332,13 +333,11 @@ class Trainer:
                 )
 
         started = time.monotonic()
-        self.prior, nll, standard = fit_flow(
-            self.kept, self.batches.images, self.held_out, self.config.training.seed, leave_if_told
+        fitted = fit_prior(
+            settings.prior, self.kept, self.batches.images, self.held_out, settings.seed, leave_if_told
         )
-        self.observer.told(
-            f"prior: a flow to which latents are {standard - nll:.2f} nats more probable than to the standard normal  "
-            f"{time.monotonic() - started:.1f} s"
-        )
+        self.prior = fitted.prior
+        self.observer.told(f"prior: {fitted}  {time.monotonic() - started:.1f} s")
         write_sample_sheet(self.folder.sheet(self.position.epoch), self.kept, self.device, self.prior)
         self._save()
 

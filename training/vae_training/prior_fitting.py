@@ -7,101 +7,121 @@ afterwards does not (Rosca, Lakshminarayanan and Mohamed, Distribution Matching 
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
-from vae_training.batches import to_float
-from vae_training.flow import Flow
+from vae_runtime.errors import one_line
+from vae_training.errors import DivergedError
+from vae_training.flow_fitting import fit_flow
+from vae_training.mixture import GaussianMixture
+from vae_training.mixture_fitting import fit_mixture
 from vae_training.model import VAE
-from vae_training.schedule import learning_rate
+from vae_training.posteriors import Posteriors
+from vae_training.priors import Prior
 
-_STEPS = 600
-_BATCH = 256
-_PEAK = 2e-3
-_LOOKED_AT = 50  # steps between two looks at the held-out images
-_ENCODED_AT_ONCE = 1024
-_LEAST_VARIANCE = 1e-6  # of a latent that is always the same
+_CHOSEN_BY = 10  # one in so many images chooses a mixture where none are held out
+_FEWEST_ROWS, _MOST_ROWS = 2048, 16_384  # latents that a mixture's round looks at
 
 
-class Posteriors:
-    """The posteriors of images: mean and variance of each latent, (N, D) each."""
+@dataclass(frozen=True)
+class FittedPrior:
+    """A prior, and how probable latents of images that it was not fitted to are: means of log densities, in nats."""
 
-    @torch.no_grad()
-    def __init__(self, model: VAE, images: Tensor) -> None:
-        """Encode (N, C, H, W) uint8 images on the model's device."""
-        encoded = [model.encoder(to_float(piece)) for piece in torch.split(images, _ENCODED_AT_ONCE)]
-        self.mean = torch.cat([mean for mean, _ in encoded])
-        self.variance = torch.cat([logvar.exp() for _, logvar in encoded])
+    prior: Prior
+    """In evaluation mode, on the model's device."""
+    reached: float
+    """To the prior."""
+    normal: float
+    """To the normal distribution with the mean and the covariance of those that it was fitted to."""
+    standard: float
+    """To the standard normal."""
 
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.mean)
-
-    def draw(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        """Return a latent of each of these images."""
-        mean, variance = self.mean[indices], self.variance[indices]
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-        return mean + noise * variance.sqrt()
-
-    def covariance(self) -> Tensor:
-        """Return the covariance (D, D) of latents drawn from all of them."""
-        spread = torch.diag(self.variance.mean(0) + _LEAST_VARIANCE)
-        return self.mean.t().cov(correction=0).reshape(spread.shape) + spread
+    def __str__(self) -> str:
+        """Say what it is and what it is worth."""
+        what = "a flow"
+        if isinstance(self.prior, GaussianMixture):
+            what = f"a mixture of {len(self.prior.means)} normal distributions"
+        return (
+            f"{what}; log density of held-out latents {self.reached:.2f} nats, {self.normal:.2f} under a single "
+            f"normal distribution, {self.standard:.2f} under the standard one"
+        )
 
 
-def fit_flow(
-    model: VAE, images: Tensor, held_out: Tensor, seed: int, on_step: Callable[[int, int], None] | None = None
-) -> tuple[Flow, float, float]:
-    """Fit a flow to the aggregated posterior, by maximum likelihood.
+def fit_prior(
+    kind: str,
+    model: VAE,
+    images: Tensor,
+    held_out: Tensor,
+    seed: int,
+    on_step: Callable[[int, int], None] = lambda *_: None,
+) -> FittedPrior:
+    """Fit a prior to the aggregated posterior, by maximum likelihood.
 
     Args:
+        kind: `flow` or `mixture`.
         model: its encoder is used and not changed.
         images: (N, C, H, W) uint8, on the model's device: those that it was trained on.
-        held_out: the same, of those that it was not; the flow that makes their latents most probable is returned.
-            With none of them, the last one.
+        held_out: the same, of those that it was not; the prior that makes their latents the most probable is
+            returned. With none of them, a flow is the last one, and a mixture is chosen by some of the images.
         seed: of all that is random.
         on_step: called as on_step(done, total), and may raise to stop.
 
-    Returns:
-        The flow, in evaluation mode, on the same device; and how improbable latents of the held-out images are to
-        it and to the standard normal, in nats (of the images themselves, where none are held out).
+    Raises:
+        DivergedError: the encoder's posteriors are not finite, or too far apart for covariances.
     """
     posteriors = Posteriors(model, images)
     others = Posteriors(model, held_out) if len(held_out) else None
-    device = posteriors.mean.device
-    draws = torch.Generator(device).manual_seed(seed)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        flow = Flow(posteriors.mean.shape[1]).to(device)
-    standard = _nll(flow, others or posteriors, seed)  # which it is as yet
-    flow.begin_with(posteriors.mean.mean(0), posteriors.covariance())
-    optimizer = torch.optim.Adam(flow.parameters(), lr=_PEAK, fused=True)
-    best, lowest = copy.deepcopy(flow), math.inf
-    for step in range(_STEPS):
-        picked = torch.randint(len(posteriors), (_BATCH,), generator=draws, device=device)
-        loss = -flow.log_prob(posteriors.draw(picked, draws)).mean()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate("onecycle", _PEAK, step, _STEPS)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        optimizer.step()
-        if (step + 1) % _LOOKED_AT == 0:
-            nll = _nll(flow, others or posteriors, seed)
-            if others is None or nll < lowest:
-                best, lowest = copy.deepcopy(flow), nll
-        if on_step:
-            on_step(step + 1, _STEPS)
-    return best.eval().requires_grad_(False), lowest, standard
+    if not (posteriors.is_finite() and (others is None or others.is_finite())):
+        raise DivergedError(
+            "the encoder gives posteriors that are not finite: no prior can be fitted to them"
+        )
+    latents = (others or posteriors).draw_of_each(seed)
+    try:
+        prior: Prior
+        if kind == "flow":
+            prior = fit_flow(posteriors, latents if others else None, seed, on_step)
+        else:
+            prior = _fit_mixture(posteriors, latents if others else None, seed, on_step)
+        normal = MultivariateNormal(posteriors.mean.mean(0).double(), posteriors.covariance().double())
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch does not list it
+        raise DivergedError(
+            f"no prior can be fitted to the encoder's posteriors, whose covariance is none ({one_line(error)})"
+        ) from error
+    prior = prior.eval().requires_grad_(False)
+    zeros = torch.zeros_like(latents[0]).double()
+    return FittedPrior(
+        prior=prior,
+        reached=float(prior.log_prob(latents).mean()),
+        normal=_mean_log_prob(normal, latents),
+        standard=_mean_log_prob(Independent(Normal(zeros, zeros + 1.0), 1), latents),
+    )
 
 
-@torch.no_grad()
-def _nll(flow: Flow, posteriors: Posteriors, seed: int) -> float:
-    """Return how improbable latents of these images are, in nats; always with the same noise."""
+def _fit_mixture(
+    posteriors: Posteriors, held_out: Tensor | None, seed: int, on_step: Callable[[int, int], None]
+) -> GaussianMixture:
+    """Fit a mixture on the CPU, so that one seed gives one mixture wherever the model is."""
     device = posteriors.mean.device
-    draws = torch.Generator(device).manual_seed(seed)
-    latents = posteriors.draw(torch.arange(len(posteriors), device=device), draws)
-    return float(-flow.log_prob(latents).mean())
+    draws = torch.Generator().manual_seed(seed)
+    means, deviations = posteriors.mean.double().cpu(), posteriors.variance.double().sqrt().cpu()
+    if held_out is None:
+        held_out = (means + torch.randn(means.shape, generator=draws).double() * deviations)[::_CHOSEN_BY]
+        kept = torch.arange(len(means)) % _CHOSEN_BY != 0
+        if kept.any():
+            means, deviations = means[kept], deviations[kept]
+    often = -(-_FEWEST_ROWS // len(means))
+
+    def draw() -> Tensor:
+        picked = torch.randperm(len(means), generator=draws)[:_MOST_ROWS].repeat(often)
+        noise = torch.randn((len(picked), means.shape[1]), generator=draws)
+        return means[picked] + noise.double() * deviations[picked]
+
+    return fit_mixture(draw, held_out.double().cpu(), draws, on_step).to(device)
+
+
+def _mean_log_prob(distribution: Distribution, latents: Tensor) -> float:
+    return float(distribution.log_prob(latents.double()).mean())

@@ -27,12 +27,12 @@ from vae_training.cpu_forward import decode_on_cpu
 from vae_training.detail import detail_distance
 from vae_training.discriminator import Discriminator
 from vae_training.errors import CheckpointError
-from vae_training.flow import Flow
 from vae_training.kl_shaping import kl_per_latent
 from vae_training.likelihood import Likelihood
 from vae_training.model import VAE, reparameterize
 from vae_training.objective import Loss
 from vae_training.optimizer_state import optimizer_from_tensors, optimizer_to_tensors
+from vae_training.priors import Prior
 from vae_training.weight_average import WeightAverage
 
 _RATE = 5e-4  # of both, by Adam
@@ -52,7 +52,14 @@ class Sharpening:
     learning_rate = _RATE
 
     def __init__(
-        self, model: VAE, likelihood: Likelihood, prior: Flow | None, *, decay: float, seed: int, on_cpu: bool
+        self,
+        model: VAE,
+        likelihood: Likelihood,
+        prior: Prior | None,
+        *,
+        decay: float,
+        seed: int,
+        on_cpu: bool,
     ) -> None:
         """Begin.
 
