@@ -22,6 +22,7 @@ from vae_export.half_precision import in_half_precision
 from vae_export.model_card import write_model_card
 from vae_export.opsets import require_supported
 from vae_export.parity import TOLERANCES, Difference, Tolerances, compare, require_parity
+from vae_export.prior_parity import compare_prior
 from vae_export.quality import measure_quality
 from vae_export.quantization import quantize
 from vae_export.readback import check_graph, operators, require_scan
@@ -122,6 +123,8 @@ def export_bundle(
         with load(beside, provider=settings.provider) as model:
             tolerances = settings.tolerances or TOLERANCES[settings.precision]
             differences = compare(source.model, model, _pictures(images), tolerances, source.prior)
+            if source.prior is not None:
+                differences += compare_prior(source.prior, model, _pictures(images))
             require_parity(differences)
             card = model.card
             _write_preview(beside / "preview.png", model)
@@ -141,8 +144,7 @@ def _graphs(
 
     A prior stays in fp32: it is small, and what it rounds off would move what is drawn.
     """
-    latent_size = source.model.config.latent_size
-    prior = {} if source.prior is None else {"prior": build_prior(source.prior, latent_size, settings.opset)}
+    prior = {} if source.prior is None else build_prior(source.prior, settings.opset)
     return {**_coders(source, pictures, settings, say), **prior}
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from vae_export.coders import Coders
 from vae_export.errors import ParityError, SourceError
 from vae_export.parity import Tolerances, compare, require_parity
-from vae_runtime.bundle import Bundle
+from vae_runtime.bundle import ROLES_OF_A_PRIOR, Bundle
 from vae_runtime.card import Card
 from vae_runtime.errors import VaeError
 from vae_runtime.model import Model
@@ -47,6 +47,8 @@ def read_models(bundle: Bundle) -> tuple[Coders, Prior | None, Card]:
         graphs = {role: onnx.load_model_from_string(data) for role, data in bundle.graphs.items()}
         try:
             prior = _prior(graphs.pop("prior"), card, bundle.source) if "prior" in graphs else None
+            for role in ROLES_OF_A_PRIOR:  # made of the prior again
+                graphs.pop(role, None)
             coders = _coders(graphs, card, bundle.source)
             noise = np.random.default_rng(0).integers(0, 256, (_NOISE, *_picture_shape(card)), np.uint8)
             require_parity(compare(coders, model, noise, Tolerances(), prior))

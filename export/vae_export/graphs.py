@@ -20,6 +20,9 @@ from vae_export.opsets import ir_version_for
 from vae_runtime.card import METADATA_KEY, Card
 from vae_runtime.session import SIGNATURES
 from vae_training.config import ModelConfig
+from vae_training.flow import FlowInverse
+from vae_training.mixture import GaussianMixture, MixtureDensity
+from vae_training.priors import Prior
 
 _PRODUCER = "vae-edge"
 
@@ -40,9 +43,23 @@ def build_graphs(model: Coders, opset: int) -> dict[str, onnx.ModelProto]:
     }
 
 
-def build_prior(prior: nn.Module, latent_size: int, opset: int) -> onnx.ModelProto:
-    """Return a prior as an ONNX model of an opset, without a card."""
-    return _build("prior", prior, torch.zeros(_TRACED_BATCH, latent_size), opset)
+def build_prior(prior: Prior, opset: int) -> dict[str, onnx.ModelProto]:
+    """Return a prior, and what is known of it besides, as ONNX models of an opset, without cards.
+
+    A flow has a way back, which tells the density as well; of a mixture the density alone can be told.
+    """
+    example = torch.zeros(
+        _TRACED_BATCH, len(prior.means[0] if isinstance(prior, GaussianMixture) else prior.mean)
+    )
+    modules = {"prior": prior, **besides(prior)}
+    return {role: _build(role, module, example, opset) for role, module in modules.items()}
+
+
+def besides(prior: Prior) -> dict[str, nn.Module]:
+    """Return what is known of a prior besides itself, by the role of its graph: modules that take latents."""
+    if isinstance(prior, GaussianMixture):
+        return {"prior_density": MixtureDensity(prior)}
+    return {"prior_inverse": FlowInverse(prior)}
 
 
 def example_inputs(config: ModelConfig) -> dict[str, Tensor]:

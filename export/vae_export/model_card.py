@@ -48,7 +48,7 @@ pictures = model.sample(100, seed=7, dtype="uint8")  # (100, {height}, {width}{"
 `mean`, `logvar` (batch, {card.latent_size}) float32 | {sizes["encoder"]:,} |
 | `decoder.onnx` | `latent` (batch, {card.latent_size}) float32 | \
 `image` (batch, {channels}, {height}, {width}) float32 in [0, 1] | {sizes["decoder"]:,} |
-{_prior_file(card, sizes)}
+{_prior_files(card, sizes)}
 Opset {card.opset}, {card.precision}; operators: {", ".join(operators)}.
 {_precision(card)}\
 New images: {_sampling(sizes)}.
@@ -82,12 +82,19 @@ def _architecture(card: Card) -> str:
     return f"{name} " if name else ""
 
 
-def _prior_file(card: Card, sizes: Mapping[str, int]) -> str:
+def _prior_files(card: Card, sizes: Mapping[str, int]) -> str:
     if "prior" not in sizes:
         return ""
-    return (
-        f"| `prior.onnx` | `noise` (batch, {card.latent_size}) float32, standard normal | "
-        f"`latent` (batch, {card.latent_size}) float32 | {sizes['prior']:,} |\n"
+    latents, noise = (f"`{name}` (batch, {card.latent_size}) float32" for name in ("latent", "noise"))
+    outputs = {
+        "prior": (f"{noise}, standard normal", latents),
+        "prior_inverse": (latents, f"{noise}; `log_density` (batch) float32, in nats"),
+        "prior_density": (latents, "`log_density` (batch) float32, in nats"),
+    }
+    return "".join(
+        f"| `{role}.onnx` | {given} | {made} | {sizes[role]:,} |\n"
+        for role, (given, made) in outputs.items()
+        if role in sizes
     )
 
 

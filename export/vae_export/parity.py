@@ -128,9 +128,9 @@ def compare(
     Returns:
         One row per output and kind of input.
     """
-    images = [to_float(_rows(pictures, size)) for size in BATCH_SIZES]
+    images = image_batches(pictures)
     size = reference.config.latent_size
-    normal = [noise(n, size, _SEED + n) for n in BATCH_SIZES]
+    normal = noise_batches(size)
     tails = [(_TAIL * np.sign(z) + z).astype(np.float32) for z in normal]
 
     def to_latents(drawn: Array) -> Array:
@@ -151,7 +151,7 @@ def compare(
 
     def latent(index: int) -> Difference:
         name = ("mean", "logvar")[index]
-        return _difference(
+        return difference(
             name,
             "images",
             images,
@@ -161,7 +161,7 @@ def compare(
         )
 
     def image(inputs: str, batches: list[Array], expected: Any, found: Any, psnr: float | None) -> Difference:
-        return _difference("image", inputs, batches, expected, found, tolerances.image, psnr)
+        return difference("image", inputs, batches, expected, found, tolerances.image, psnr)
 
     def sample_latents(drawn: Array) -> Array:
         """Let the runtime draw the same noise, and send it through the prior as applications do."""
@@ -169,7 +169,7 @@ def compare(
 
     def latents() -> Difference:
         # Its graph is in fp32 whatever the others are in.
-        return _difference("latent", "noise", normal, to_latents, sample_latents, Tolerances().latent)
+        return difference("latent", "noise", normal, to_latents, sample_latents, Tolerances().latent)
 
     return [
         latent(0),
@@ -191,7 +191,7 @@ def require_parity(differences: Iterable[Difference]) -> None:
         raise ParityError(f"PyTorch and the ONNX graphs disagree: {worst}. Nothing was written")
 
 
-def _difference(
+def difference(
     output: str,
     inputs: str,
     batches: list[Array],
@@ -200,6 +200,17 @@ def _difference(
     limit: float,
     least_psnr: float | None = None,
 ) -> Difference:
+    """Return how far what is found is from what is expected, both made of batches.
+
+    Args:
+        output: what it is; `image` is told by its PSNR as well.
+        inputs: what the batches are.
+        batches: one of each size.
+        expected: makes the right output of a batch.
+        found: makes the output that is to be looked at.
+        limit: the largest absolute difference.
+        least_psnr: in its place, the least PSNR in dB.
+    """
     with torch.no_grad():
         pairs = [(expected(batch), found(batch)) for batch in batches]
     gaps = [np.abs(ours.astype(np.float64) - theirs) for ours, theirs in pairs]
@@ -217,7 +228,12 @@ def _difference(
     )
 
 
-def _rows(pictures: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
-    """Return `count` pictures spread over the set, repeated where it holds fewer."""
-    picked: npt.NDArray[np.uint8] = pictures[np.linspace(0, len(pictures) - 1, count).astype(int)]
-    return picked
+def noise_batches(latent_size: int) -> list[Array]:
+    """Return standard normal noise, (n, D) for each batch size."""
+    return [noise(n, latent_size, _SEED + n) for n in BATCH_SIZES]
+
+
+def image_batches(pictures: npt.NDArray[np.uint8]) -> list[Array]:
+    """Return images (n, C, H, W) for each batch size, spread over the set, repeated where it holds fewer."""
+    picked = [np.linspace(0, len(pictures) - 1, n).astype(int) for n in BATCH_SIZES]
+    return [to_float(pictures[rows]) for rows in picked]

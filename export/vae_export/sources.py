@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vae_export.bundle_source import read_models, training_of
 from vae_export.coders import Coders
@@ -28,6 +28,7 @@ from vae_training.checkpoint import (
 )
 from vae_training.config import Config, ModelConfig
 from vae_training.model import VAE
+from vae_training.priors import Prior
 from vae_training.run_folder import RunFolder
 from vae_training.tensor_files import read_file, tensors_from_bytes
 
@@ -51,7 +52,7 @@ class Source:
     """None for weights alone: nothing says how they were trained."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """The last row of the run's metrics."""
-    prior: nn.Module | None = None
+    prior: Prior | None = None
     """Noise (N, D) to latents (N, D), as the model; None for the standard normal."""
     likelihood: Likelihood = field(default_factory=lambda: Likelihood("bernoulli"))
     """What the card says of it."""

@@ -13,8 +13,10 @@ from pathlib import Path
 from vae_runtime.errors import BundleError, InputError, UnsafeBundleError
 from vae_runtime.members import Members
 
-ROLES = ("encoder", "decoder", "prior")
+ROLES = ("encoder", "decoder", "prior", "prior_inverse", "prior_density")
 REQUIRED_ROLES = ("encoder", "decoder")
+ROLES_OF_A_PRIOR = ("prior_inverse", "prior_density")
+"""What is known of a prior besides: the way back from latents to noise, or no more than its density."""
 SUMS = "SHA256SUMS"
 
 MOST_MODEL_BYTES = 1 << 30
@@ -38,7 +40,7 @@ class Bundle:
     source: str
     """Where it came from, for messages."""
     graphs: Mapping[str, bytes]
-    """ONNX bytes by role: `encoder`, `decoder`, and `prior` where there is one."""
+    """ONNX bytes by role: `encoder`, `decoder`, and `prior` where there is one, with what is known of it besides."""
     sha256: str = ""
     """SHA-256 of its SHA256SUMS, which fixes every file of the bundle; empty where it was not read from one."""
 
@@ -170,6 +172,12 @@ def read_graphs(members: Members, sums: Sums, max_model_bytes: int = MOST_MODEL_
     missing = [names[role] for role in REQUIRED_ROLES if names[role] not in sums.by_name]
     if missing:
         raise BundleError(f"{members.folder / SUMS}: does not list {' and '.join(missing)}")
+    lonely = [names[role] for role in ROLES_OF_A_PRIOR if names[role] in sums.by_name]
+    if lonely and names["prior"] not in sums.by_name:
+        raise BundleError(
+            f"{members.folder / SUMS}: lists {' and '.join(lonely)} without {names['prior']}; expected the prior that "
+            "it belongs to"
+        )
     return {
         role: read_member(members, name, sums, max_model_bytes)
         for role, name in names.items()

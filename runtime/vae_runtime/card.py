@@ -55,7 +55,7 @@ class Card:
     name: str
     """The model's name."""
     role: str
-    """`encoder`, `decoder` or `prior`."""
+    """`encoder`, `decoder`, `prior`, `prior_inverse` or `prior_density`."""
     image_shape: tuple[int, int, int]
     """Channels, height and width of an image."""
     latent_size: int

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vae_runtime.bundle import Bundle
+from vae_runtime.bundle import ROLES_OF_A_PRIOR, Bundle
 from vae_runtime.card import Card
 from vae_runtime.chunks import CHUNK, GPU_CHUNK, for_each_chunk
 from vae_runtime.errors import BundleError, ClosedError, NonFiniteError, printable
@@ -40,11 +40,13 @@ class Engine:
         self.source = bundle.source
         allowed = thread_count(threads)
         self._closed = False
-        self._graphs = {
-            role: Graph(role, data, source=bundle.source, provider=provider)
-            for role, data in bundle.graphs.items()
-        }
-        _refuse_strangers(self._graphs)
+        self._bundle, self._provider = bundle, provider
+        self.roles = tuple(bundle.graphs)
+        # What only some calls need is opened by the first of them, so that the others need not wait for it.
+        self._graphs = {role: self._open(role) for role in self.roles if role not in ROLES_OF_A_PRIOR}
+        self._opened_late: dict[str, Graph] = {}
+        for graph in self._graphs.values():
+            _refuse_stranger(graph, self._graphs["decoder"])
         on_cpu = self.providers == ("cpu",)
         self.card: Card = self._graphs["decoder"].card
         self.image_shape, self.latent_size = self.card.image_shape, self.card.latent_size
@@ -58,14 +60,17 @@ class Engine:
         """The providers that really run the graphs, by their short names."""
         return tuple(sorted({graph.provider for graph in self._graphs.values()}))
 
+    def _open(self, role: str) -> Graph:
+        return Graph(role, self._bundle.graphs[role], source=self.source, provider=self._provider)
+
     def has(self, role: str) -> bool:
         """Whether the bundle has a graph of this role."""
-        return role in self._graphs
+        return role in self.roles
 
     def close(self) -> None:
         """Release the sessions. Runs under way in other threads end."""
         self._closed = True
-        for graph in self._graphs.values():
+        for graph in (*self._graphs.values(), *tuple(self._opened_late.values())):
             graph.close()
 
     def require_open(self) -> None:
@@ -75,12 +80,27 @@ class Engine:
 
     def run(self, role: str, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
         """Run one chunk through a graph, and look at what comes out."""
-        outputs = self._graphs[role].run(batch)
+        outputs = (self._graphs.get(role) or self._late(role)).run(batch)
         if self.check_finite:
             for output in outputs:
                 if not all_finite(output):
                     raise self._non_finite(role, output)
         return outputs
+
+    def _late(self, role: str) -> Graph:
+        """Return a graph that is opened when it is first asked for.
+
+        There is no lock, which a fork or an interruption could leave taken: threads that ask at once open it more
+        than once, and the first of these graphs is kept.
+        """
+        if role not in self._opened_late:
+            self.require_open()
+            graph = self._open(role)
+            _refuse_stranger(graph, self._graphs["decoder"])
+            self._opened_late.setdefault(role, graph)
+            if self._closed:  # meanwhile, by a thread that did not see this graph
+                graph.close()
+        return self._opened_late[role]
 
     def _non_finite(self, role: str, output: npt.NDArray[np.float32]) -> NonFiniteError:
         bad = int(np.count_nonzero(~np.isfinite(output)))
@@ -166,18 +186,16 @@ class Engine:
         return self.latent_bytes + self._pixels * image_dtype(dtype).itemsize
 
 
-def _refuse_strangers(graphs: dict[str, Graph]) -> None:
-    """Raise unless all graphs come from one export: an encoder of another training means nothing here."""
-    decoder = graphs["decoder"]
-    for graph in graphs.values():
-        differing = graph.card.differences(decoder.card)
-        if "bundle_id" in differing:
-            raise BundleError(
-                f"{graph.source} and {decoder.source} come from different exports "
-                f"({_short(graph.card)} and {_short(decoder.card)}); expected graphs of one bundle"
-            )
-        if differing:
-            raise BundleError(f"{graph.source} and {decoder.source} disagree about {', '.join(differing)}")
+def _refuse_stranger(graph: Graph, decoder: Graph) -> None:
+    """Raise unless both graphs come from one export: an encoder of another training means nothing here."""
+    differing = graph.card.differences(decoder.card)
+    if "bundle_id" in differing:
+        raise BundleError(
+            f"{graph.source} and {decoder.source} come from different exports "
+            f"({_short(graph.card)} and {_short(decoder.card)}); expected graphs of one bundle"
+        )
+    if differing:
+        raise BundleError(f"{graph.source} and {decoder.source} disagree about {', '.join(differing)}")
 
 
 def _short(card: Card) -> str:

@@ -129,10 +129,10 @@ def latent_path(
         raise InputError(f"method {method!r} is not known; expected {', '.join((*METHODS, *_ALIASES))}")
     if not is_whole_number(steps) or steps < 2:
         raise InputError(f"steps is {steps!r}; expected at least 2: both ends are part of the path")
-    corners = _as_corners(points, check_finite=check_finite)
+    corners = as_corners(points, check_finite=check_finite)
     between = slerp if name == "slerp" else lerp
     path = np.empty((steps, corners.shape[1]), np.float32)
-    positions = np.linspace(0.0, len(corners) - 1.0, steps)
+    positions = path_positions(len(corners), steps)
     with np.errstate(invalid="ignore"):  # of infinities, where they are let through
         for point, at in zip(path, positions, strict=True):
             leg = min(int(at), len(corners) - 2)
@@ -140,7 +140,17 @@ def latent_path(
     return path
 
 
-def _as_corners(points: Sequence[npt.ArrayLike] | npt.NDArray[Any], *, check_finite: bool) -> Latents:
+def path_positions(corners: int, steps: int) -> npt.NDArray[np.float64]:
+    """Return where the steps of a path lie among its corners, (steps,): whole numbers are the corners themselves."""
+    return np.linspace(0.0, corners - 1.0, steps)
+
+
+def as_corners(points: Sequence[npt.ArrayLike] | npt.NDArray[Any], *, check_finite: bool) -> Latents:
+    """Return the points of a path as (K, D) float32.
+
+    Raises:
+        InputError: fewer than two, of different sizes, no numbers, or NaN.
+    """
     arrays = [as_array(point, "a point") for point in points]
     shapes = sorted({array.shape for array in arrays})
     if len(arrays) < 2 or len(shapes) != 1 or len(shapes[0]) != 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,12 @@ from vae_runtime.bundle import MOST_MODEL_BYTES, Bundle, read_bundle
 from vae_runtime.card import Card
 from vae_runtime.engine import Engine
 from vae_runtime.errors import BundleError
-from vae_runtime.images import as_array, to_uint8
-from vae_runtime.latent import Latents, Posterior, latent_path, noise
+from vae_runtime.images import as_array, is_whole_number, to_uint8
+from vae_runtime.latent import Latents, Posterior, noise
 from vae_runtime.likelihoods import Numbers
 from vae_runtime.memory import explain_exhaustion
 from vae_runtime.observation import ObservationNoise
+from vae_runtime.prior import log_density, path_through, to_noise
 from vae_runtime.requests import FLOAT32, Dtype, ImageArray, as_count, image_dtype, require_temperature
 from vae_runtime.restoration import STEPS, Restorer, as_mask, require_noise_scale, without_missing
 from vae_runtime.score import BYTES_OF_ONE, Score, Scorer, new_scores, percentiles
@@ -93,6 +94,11 @@ class Model:
     def card(self) -> Card:
         """What the decoder says of itself; the other graphs say the same."""
         return self._engine.card
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The roles of the bundle's graphs: `encoder`, `decoder`, and what it has of a prior."""
+        return self._engine.roles
 
     @property
     def sha256(self) -> str:
@@ -448,6 +454,7 @@ class Model:
         steps: int,
         method: str = "slerp",
         *,
+        through_prior: bool | None = None,
         dtype: Dtype = "float32",
     ) -> ImageArray:
         """Return the images on the way from one latent to another, both ends included.
@@ -457,15 +464,94 @@ class Model:
             b: (D,) where it ends.
             steps: how many images; at least 2.
             method: `slerp` along an arc, `lerp` or `linear` along a straight line.
+            through_prior: as `latent_path`.
             dtype: `float32` for images, `uint8` for pictures.
 
         Returns:
             `steps` images, as `decode`.
+
+        Raises:
+            InputError, BundleError: as `latent_path`.
+            NonFiniteError, ResourceLimitError: as `decode`.
         """
-        if isinstance(steps, (int, np.integer)):
+        if is_whole_number(steps):
             self._engine.require_room_for_decoding(int(steps), dtype)
-        path = latent_path([a, b], steps, method, check_finite=self._engine.check_finite)
-        return self.decode(path, dtype=dtype)
+        return self.decode(self.latent_path([a, b], steps, method, through_prior=through_prior), dtype=dtype)
+
+    @explain_exhaustion
+    def latent_path(
+        self,
+        points: Sequence[npt.ArrayLike] | npt.NDArray[Any],
+        steps: int,
+        method: str = "slerp",
+        *,
+        through_prior: bool | None = None,
+    ) -> Latents:
+        """Return the latents on the way through two or more, all of which are part of it where a step falls on them.
+
+        Where the model has a learned prior that can be undone (a flow; see `to_noise`), the way is that of the noise
+        behind the latents, sent through the prior: it stays where images are. A line between latents leads through
+        places that no image was ever put to.
+
+        Args:
+            points: (K, D), at least two.
+            steps: how many latents; at least 2, first and last among them.
+            method: `slerp` along arcs, `lerp` or `linear` along straight lines, in noise or in latents.
+            through_prior: False for latents always; True for noise, or an error; None for noise where it is possible.
+
+        Returns:
+            (steps, D) float32.
+
+        Raises:
+            InputError: fewer than two points or steps, points of a wrong size or type, NaN, or an unknown method.
+            BundleError: `through_prior` is True for a model whose prior cannot be undone.
+            NonFiniteError: a point is so far from all images that the prior knows no noise for it.
+            ResourceLimitError: not enough memory.
+        """
+        if is_whole_number(steps):
+            self._engine.require_room(int(steps), self._engine.latent_bytes, "latents")
+        return path_through(self._engine, points, steps, method, through_prior=through_prior)
+
+    @explain_exhaustion
+    def log_density(self, latents: npt.ArrayLike) -> Numbers:
+        """Return how probable latents are to the prior that `sample` draws from: log p(z), in nats.
+
+        Args:
+            latents: (N, D) floating point.
+
+        Returns:
+            (N,) float64. Without a learned prior it is that of the standard normal.
+
+        Raises:
+            InputError: a wrong type or shape, or NaN.
+            BundleError: the bundle has a learned prior and does not know its density.
+            NonFiniteError: latents so far out that their density is 0.
+            ResourceLimitError: not enough memory.
+        """
+        return log_density(self._engine, self._checked_latents(latents))
+
+    @explain_exhaustion
+    def to_noise(self, latents: npt.ArrayLike) -> Latents:
+        """Return the noise that the prior sends to latents, (N, D) float32: the latents where no prior was learned.
+
+        Args:
+            latents: (N, D) floating point.
+
+        Raises:
+            InputError: a wrong type or shape, or NaN.
+            BundleError: the prior cannot be undone: a mixture, or a bundle of an older vae-edge.
+            NonFiniteError: latents so far out that there is no noise for them.
+            ResourceLimitError: not enough memory.
+        """
+        return to_noise(self._engine, self._checked_latents(latents))
+
+    def _checked_latents(self, latents: npt.ArrayLike) -> Latents:
+        array = as_array(latents, "latents")
+        self._engine.require_latents(array)
+        checked = self._engine.checked_latents(array)
+        self._engine.require_room(len(checked), self._engine.latent_bytes, "latents")
+        self._engine.require_open()
+        return checked
 
     @explain_exhaustion
     def score(self, images: npt.ArrayLike, *, samples: int = 1, seed: int | None = 0) -> Score:

@@ -35,6 +35,8 @@ SIGNATURES = {
     "encoder": ("image", ("mean", "logvar")),
     "decoder": ("latent", ("image",)),
     "prior": ("noise", ("latent",)),
+    "prior_inverse": ("latent", ("noise", "log_density")),
+    "prior_density": ("latent", ("log_density",)),
 }
 
 # A folder that does not exist: a graph that names external data finds nothing there.
@@ -59,7 +61,7 @@ class Graph:
         """Open a graph and check that it is what its role promises.
 
         Args:
-            role: `encoder`, `decoder` or `prior`.
+            role: a name of `SIGNATURES`.
             data: the ONNX file's bytes.
             source: where they came from, for messages.
             provider: a name of `PROVIDER_NAMES`.
@@ -226,5 +228,7 @@ def _check_signature(session: Any, card: Card, source: str) -> None:
 
 
 def _row(name: str, card: Card) -> tuple[int, ...]:
-    """Return the shape of one image or one latent, whichever an input or output of this name holds."""
+    """Return the shape of one image, one latent or one number, whichever an input or output of this name holds."""
+    if name == "log_density":
+        return ()
     return card.image_shape if name == "image" else (card.latent_size,)

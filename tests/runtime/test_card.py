@@ -44,7 +44,7 @@ calibrations = st.integers(0, 9).flatmap(
 cards = st.builds(
     Card,
     name=texts,
-    role=st.sampled_from(["encoder", "decoder", "prior"]),
+    role=st.sampled_from(["encoder", "decoder", "prior", "prior_inverse", "prior_density"]),
     image_shape=st.tuples(st.sampled_from([1, 3]), st.integers(1, 999), st.integers(1, 999)),
     latent_size=st.integers(1, 999),
     likelihood=st.builds(Likelihood, texts, st.none() | st.floats(0.001, 10)),

@@ -49,14 +49,48 @@ class Flow(nn.Module):
     def log_prob(self, latent: Tensor) -> Tensor:
         """Return the logarithm of the density of latents (N, D), in nats; (N,)."""
         centred = (latent - self.mean).t()
-        noise = torch.linalg.solve_triangular(self.factor.t(), centred, upper=False).t()
-        log_volume = self.factor.diagonal().log().sum().expand(len(latent))
+        uncorrelated = torch.linalg.solve_triangular(self.factor.t(), centred, upper=False).t()
+        return self.undo_layers(uncorrelated, self.factor.diagonal().log().sum())[1]
+
+    def undo_layers(self, noise: Tensor, log_volume: Tensor) -> tuple[Tensor, Tensor]:
+        """Go back through the couplings.
+
+        Args:
+            noise: (N, D), what they made.
+            log_volume: by how much all that came after them grew volumes, as a logarithm.
+
+        Returns:
+            What they were given, (N, D), and the logarithm of the density of what came out in the end, (N,).
+        """
         for layer in reversed(self.layers):
             noise, log_scale = layer.inverse(noise)  # type: ignore[operator]  # a ModuleList holds any modules
             log_volume = log_volume + log_scale
-        size = latent.shape[1]
-        log_normal: Tensor = -0.5 * noise.square().sum(1) - 0.5 * size * math.log(2.0 * math.pi)
-        return log_normal - log_volume
+        size = noise.shape[1]
+        log_normal: Tensor = -0.5 * (noise * noise).sum(1) - 0.5 * size * math.log(2.0 * math.pi)
+        return noise, log_normal - log_volume
+
+
+class FlowInverse(nn.Module):
+    """The way back from latents to noise, and the density, as a module of its own that can be traced."""
+
+    mean: Tensor
+    whitening: Tensor
+    log_volume: Tensor
+
+    def __init__(self, flow: Flow) -> None:
+        """Share the layers of a flow, and turn its matrix round, in float64."""
+        super().__init__()
+        self.layers, self._undo_layers = flow.layers, flow.undo_layers
+        factor = flow.factor.double()
+        identity = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
+        whitening = torch.linalg.solve_triangular(factor, identity, upper=True)
+        self.register_buffer("mean", flow.mean.clone())
+        self.register_buffer("whitening", whitening.to(flow.factor.dtype))
+        self.register_buffer("log_volume", factor.diagonal().log().sum().to(flow.factor.dtype))
+
+    def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, D) to noise (N, D) and the logarithm of the density of the latents (N,), in nats."""
+        return self._undo_layers((latent - self.mean) @ self.whitening, self.log_volume)
 
 
 class Coupling(nn.Module):

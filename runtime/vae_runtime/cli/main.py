@@ -99,11 +99,18 @@ def sample(
     show_default=True,
     help="Along an arc, or straight.",
 )
+@click.option(
+    "--through-prior/--no-through-prior",
+    default=None,
+    help="Go by the noise behind the points, through the model's prior. [default: where its prior can be undone]",
+)
 @picture_options
 @output_options("interpolation.png")
 @finite_option
 @model_options
-def interpolate(points: tuple[str, ...], steps: int, method: str, **options: Any) -> None:
+def interpolate(
+    points: tuple[str, ...], steps: int, method: str, through_prior: bool | None, **options: Any
+) -> None:
     """Go from one image to the next, through two points or more: seeds or picture files.
 
     \b
@@ -112,10 +119,9 @@ def interpolate(points: tuple[str, ...], steps: int, method: str, **options: Any
     """  # noqa: D301
     with Work(options, count=steps) as work:
         from vae_runtime.cli.inputs import read_points
-        from vae_runtime.latent import latent_path
 
         corners = read_points(points, work.model)
-        path = latent_path(corners, steps, method, check_finite=options["check_finite"])
+        path = work.model.latent_path(corners, steps, method, through_prior=through_prior)
         work.write_images(work.model.decode_stream(path, dtype=work.dtype), steps, "images on the way")
 
 
@@ -256,7 +262,11 @@ def info(*, as_json: bool, **options: Any) -> None:
             "processors": available_processors(),
             "shipped models": ", ".join(shipped_models()) or "none",
         }
-        bundle = {"folder": str(find_bundle(options["model"])), "sha256": model.sha256}
+        bundle = {
+            "folder": str(find_bundle(options["model"])),
+            "graphs": ", ".join(model.graphs),
+            "sha256": model.sha256,
+        }
         card = {name: value for name, value in asdict(model.card).items() if name != "role"}
     if as_json:
         click.echo(json.dumps({"installation": facts, "bundle": bundle, "card": card}, indent=2))

@@ -10,6 +10,7 @@ import numpy as np
 
 from vae_runtime.bundle import (
     MOST_MODEL_BYTES,
+    ROLES_OF_A_PRIOR,
     SUMS,
     Bundle,
     Sums,
@@ -21,11 +22,13 @@ from vae_runtime.bundle import (
 from vae_runtime.errors import BundleError, VaeError, printable
 from vae_runtime.images import to_uint8
 from vae_runtime.installation import import_onnxruntime
+from vae_runtime.latent import noise
 from vae_runtime.members import Members
 from vae_runtime.model import Model
 from vae_runtime.scan import scan
 from vae_runtime.wheels import installed_wheels
 
+_LARGEST_GAP = 0.01  # of noise and the way back to it: interpolation cannot tell
 _SAMPLES = 130  # more than two chunks, and not a whole number of them
 
 
@@ -73,6 +76,7 @@ def check(question: Question) -> Iterator[Finding]:
         ("model", lambda: _model(question, opened)),
         ("sampling", lambda: _sampling(opened.model)),
         ("encoding", lambda: _encoding(opened.model)),
+        ("prior", lambda: _prior(opened.model)),
     )
     try:
         for what, step in steps:
@@ -174,6 +178,23 @@ def _encoding(model: Model) -> tuple[str, ...]:
     decibels = -10 * np.log10(max(squared, 1e-10))
     low, high = posterior.logvar.min(), posterior.logvar.max()
     return (f"its own samples come back at {decibels:.1f} dB; logvar from {low:.2f} to {high:.2f}",)
+
+
+def _prior(model: Model) -> tuple[str, ...]:
+    """Undo the prior, which also opens what is not opened before it is needed."""
+    if "prior" not in model.graphs:
+        return ("none was learned: noise is what is decoded",)
+    if not {*model.graphs} & {*ROLES_OF_A_PRIOR}:
+        return ("learned; the bundle knows neither its density nor a way back from latents to noise",)
+    latents = model.sample_latents(_SAMPLES, seed=0)
+    densities = model.log_density(latents)
+    lines = [f"learned; log densities of samples from {densities.min():.1f} to {densities.max():.1f} nats"]
+    if "prior_inverse" in model.graphs:
+        drawn = noise(_SAMPLES, model.card.latent_size, seed=0)
+        gap = float(np.abs(model.to_noise(latents) - drawn).max())
+        _require(gap <= _LARGEST_GAP, f"the way back from latents to noise is off by {gap:.3g}")
+        lines.append(f"the way back from latents to noise is off by {gap:.1e} at most")
+    return tuple(lines)
 
 
 def _require(condition: bool, message: str) -> None:

@@ -38,12 +38,16 @@ def test_info_as_json_is_json(vae_run: Any, gray_bundle: Path, gray: Model) -> N
     facts = json.loads(done.out)
     assert facts["card"]["bundle_id"] == gray.card.bundle_id
     assert facts["card"]["image_shape"] == [1, 8, 12]
-    assert facts["bundle"] == {"folder": str(gray_bundle), "sha256": digest_of(gray_bundle)}
+    assert facts["bundle"] == {
+        "folder": str(gray_bundle),
+        "graphs": "encoder, decoder",
+        "sha256": digest_of(gray_bundle),
+    }
     assert facts["installation"]["runs on"] == "cpu"
     assert facts["installation"]["processors"] >= 1
 
 
-STEPS = ("installation", "files", "scan", "model", "sampling", "encoding")
+STEPS = ("installation", "files", "scan", "model", "sampling", "encoding", "prior")
 
 
 @pytest.mark.parametrize("how", ["argument", "option"])

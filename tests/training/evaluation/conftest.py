@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def write_bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
     graphs = classic_graphs(checkpoint.weights, model.image_shape, model.latent_size)
     likelihood = Likelihood("gaussian", likelihood_from_checkpoint(checkpoint).noise_scale)
 
-    def write(*, prior: onnx.ModelProto | None = None, **changes: Any) -> Path:
+    def write(*, priors: Mapping[str, onnx.ModelProto] | None = None, **changes: Any) -> Path:
         card = Card(
             **{
                 "name": "bars",
@@ -96,7 +96,7 @@ def write_bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
         )
         folder = tmp_path_factory.mktemp("bundle")
         lines = []
-        for role, graph in {**graphs, **({"prior": prior} if prior else {})}.items():
+        for role, graph in {**graphs, **(priors or {})}.items():
             data = with_card(graph, replace(card, role=role).to_metadata())
             (folder / f"{role}.onnx").write_bytes(data)
             lines.append(f"{hashlib.sha256(data).hexdigest()}  {role}.onnx\n")

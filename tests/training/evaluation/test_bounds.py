@@ -135,11 +135,31 @@ def test_with_a_learned_prior_the_bound_is_also_that_of_what_is_sampled() -> Non
     assert abs(expected - bounds.importance_weighted) > 0.2
 
 
+def test_the_elbo_with_a_learned_prior_is_the_likelihood_less_the_divergence_from_its_posteriors() -> None:
+    model = WithAnotherPrior(stretch=1.3)
+    images = model.images(12)
+    # Latents of mean 1 and variance 1/4 add their precision, 4, to that of what is seen.
+    seen = np.square(model.weights).sum(0) / model.scale**2
+    told = (images.reshape(12, -1) - model.bias) @ model.weights / model.scale**2
+    exact_posteriors = Normal(
+        torch.from_numpy((told + 4.0) / (seen + 4.0)), torch.from_numpy((seen + 4.0) ** -0.5)
+    )
+    ours, our_logvar = (torch.from_numpy(of).double() for of in model.encode(images))
+    gap = torch.distributions.kl_divergence(Normal(ours, our_logvar.mul(0.5).exp()), exact_posteriors).sum(1)
+    bounds = measure_bounds(model, images, samples=20_000, seed=0)
+    assert bounds.with_learned_prior is not None
+    assert bounds.elbo_with_learned_prior == pytest.approx(
+        bounds.with_learned_prior - float(gap.mean()), abs=0.03
+    )
+    assert abs(bounds.elbo_with_learned_prior - bounds.elbo) > 0.2
+
+
 def test_a_prior_of_unknown_density_gives_no_such_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     model = LinearModel()
     assert measure_bounds(model, model.images(2), samples=9, seed=0).with_learned_prior is not None
     monkeypatch.setattr(model, "prior_gain", lambda _: None)
-    assert measure_bounds(model, model.images(2), samples=9, seed=0).with_learned_prior is None
+    bounds = measure_bounds(model, model.images(2), samples=9, seed=0)
+    assert (bounds.with_learned_prior, bounds.elbo_with_learned_prior) == (None, None)
 
 
 def test_the_same_seed_gives_the_same_bounds_and_each_image_its_own_whatever_comes_with_it() -> None:

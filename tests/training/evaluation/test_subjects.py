@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch.distributions import Normal
 
 from vae_runtime.card import Likelihood
 from vae_runtime.errors import BundleError, NonFiniteError
-from vae_runtime.latent import noise
+from vae_runtime.latent import latent_path, noise
 from vae_training.data import ImageSet
 from vae_training.errors import CheckpointError
 from vae_training.evaluation.subjects import RunSubject, open_subject
@@ -100,16 +101,56 @@ def test_a_shipped_model_is_known_by_its_name() -> None:
         assert (subject.name, subject.kind, subject.image_shape) == ("faces24", "bundle", (1, 24, 24))
 
 
+def doubling_priors() -> dict[str, onnx.ModelProto]:
+    """A prior that doubles noise, and the way back from it."""
+    node, latents = onnx.helper.make_node, ["batch", 3]
+    numbers = {
+        "two": torch.full((3,), 2.0),
+        "half": torch.full((1,), -0.5),
+        "rest": torch.full((1,), -1.5 * math.log(2 * math.pi) - 3 * math.log(2)),
+    }
+    back = [
+        node("Div", ["latent", "two"], ["noise"]),
+        node("Mul", ["noise", "noise"], ["squares"]),
+        node("ReduceSum", ["squares", "axes"], ["sum"], keepdims=0),
+        node("Mul", ["sum", "half"], ["normal"]),
+        node("Add", ["normal", "rest"], ["log_density"]),
+    ]
+    forward = [node("Mul", ["noise", "two"], ["latent"])]
+    made = {"noise": latents, "log_density": ["batch"]}
+    return {
+        "prior": graph("prior", forward, {"noise": latents}, {"latent": latents}, numbers, {}),
+        "prior_inverse": graph("prior_inverse", back, {"latent": latents}, made, numbers, {"axes": [1]}),
+    }
+
+
 def test_samples_of_a_bundle_go_through_its_prior(write_bundle: Callable[..., Path]) -> None:
-    doubling = onnx.helper.make_node("Mul", ["noise", "two"], ["latent"])
-    latents = ["batch", 3]
-    prior = graph(
-        "prior", [doubling], {"noise": latents}, {"latent": latents}, {"two": torch.full((3,), 2.0)}, {}
-    )
-    with open_subject(str(write_bundle(prior=prior))) as subject:
+    priors = doubling_priors()
+    del priors["prior_inverse"]
+    with open_subject(str(write_bundle(priors=priors))) as subject:
         assert subject.learned_prior
         np.testing.assert_allclose(subject.sample_latents(9, seed=4), 2 * noise(9, 3, 4))
         assert subject.prior_gain(noise(9, 3, 4)) is None
+
+
+def test_a_bundle_that_can_undo_its_prior_tells_its_density(write_bundle: Callable[..., Path]) -> None:
+    points = noise(9, 3, 4)
+    with open_subject(str(write_bundle(priors=doubling_priors()))) as subject:
+        assert subject.learned_prior
+        found = subject.prior_gain(points)
+    doubled, standard = (Normal(0.0, scale).log_prob(torch.from_numpy(points)).sum(1) for scale in (2.0, 1.0))
+    np.testing.assert_allclose(found, doubled - standard, atol=1e-4)
+
+
+def test_a_run_interpolates_through_its_flow_as_a_bundle_does(run: Path) -> None:
+    flow = Flow(3)
+    flow.begin_with(torch.tensor([5.0, 0.0, -5.0]), torch.diag(torch.tensor([4.0, 1.0, 0.25])))
+    subject = RunSubject(replace(read_checkpoint(run), prior=flow.state_dict()), run)
+    noises, shift, scale = noise(2, 3, 1), np.float32([5, 0, -5]), np.float32([2, 1, 0.5])
+    ends = noises * scale + shift
+    path = subject.latent_path(ends, 9)
+    np.testing.assert_allclose(path, latent_path(noises, 9) * scale + shift, atol=1e-5)
+    np.testing.assert_array_equal(path[[0, -1]], ends)
 
 
 @pytest.mark.parametrize("kept", [None, torch.tensor(float("nan")), torch.zeros(2)])

@@ -5,7 +5,7 @@
 
 With K = 1 it is the ELBO of Kingma and Welling (2014); with more it is tighter, and reaches log p(x) in the end.
 The prior p(z) is the standard normal, which models are trained beside; where another was fitted afterwards and
-its density is known, the bound is also told with that one.
+its density is known, both bounds are also told with that one, which is what samples come from.
 """
 
 from __future__ import annotations
@@ -46,8 +46,10 @@ class Bounds:
     """Standard error of the mean, over images."""
     importance_weighted: float
     importance_weighted_error: float
+    elbo_with_learned_prior: float | None
+    """The ELBO with the prior that samples come from; None where its density is not known."""
     with_learned_prior: float | None
-    """The importance-weighted bound with the prior that samples come from; None where its density is not known."""
+    """The importance-weighted bound with that prior."""
     kl: float
     """KL(q(z given x) || p(z)), the second part of the ELBO."""
     effective_samples: float
@@ -73,11 +75,12 @@ def measure_bounds(
     mean, logvar = subject.encode(images)
     _require_drawable(subject.name, mean, logvar)
     kl = kl_per_latent(torch.from_numpy(mean).double(), torch.from_numpy(logvar).double()).sum(1).numpy()
-    elbo, weighted, learned, effective = (np.empty(len(images)) for _ in range(4))
+    elbo, weighted, own_elbo, learned, effective = (np.empty(len(images)) for _ in range(5))
     for index in range(len(images)):
         draws = np.random.default_rng([seed, index])
         likelihoods, ratios, gains = _draw(subject, images[index], mean[index], logvar[index], samples, draws)
         elbo[index] = likelihoods.mean() - kl[index]
+        own_elbo[index] = elbo[index] + gains.mean()
         weighted[index] = _log_mean_exp(likelihoods + ratios)
         learned[index] = _log_mean_exp(likelihoods + ratios + gains)
         effective[index] = _effective(likelihoods + ratios)
@@ -90,7 +93,8 @@ def measure_bounds(
         elbo_error=_standard_error(elbo),
         importance_weighted=float(weighted.mean()),
         importance_weighted_error=_standard_error(weighted),
-        with_learned_prior=float(learned.mean()) if np.isfinite(learned).all() else None,
+        elbo_with_learned_prior=_mean_if_known(own_elbo),
+        with_learned_prior=_mean_if_known(learned),
         kl=float(kl.mean()),
         effective_samples=float(np.median(effective)),
         bits_per_dimension=bits,
@@ -167,6 +171,10 @@ def bits_per_dimension(likelihood: Likelihood, images: Images, nats: float) -> t
 
 def _doubles(tensor: Tensor) -> Numbers:
     return tensor.double().numpy()
+
+
+def _mean_if_known(values: Numbers) -> float | None:
+    return float(values.mean()) if np.isfinite(values).all() else None
 
 
 def _log_mean_exp(values: Numbers) -> float:

@@ -197,8 +197,8 @@ def _notes_on_figures(
     for subject, of in zip(subjects, figures, strict=True):
         if subject.learned_prior:
             notes.append(
-                f"{subject.name}: samples come from its learned prior; ELBO, bound and KL divergence are those beside "
-                "the standard normal"
+                f"{subject.name}: samples come from its learned prior; unless it says otherwise, ELBO, bound and KL "
+                "divergence are those beside the standard normal"
             )
         bounds = of.bounds
         if bounds.effective_samples < min(_FEW_SAMPLES, bounds.importance_samples / 2):

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from vae_runtime.images import Images, to_uint8
-from vae_runtime.latent import latent_path
 from vae_training.evaluation.bounds import Bounds, measure_bounds
 from vae_training.evaluation.latents import LatentUse, measure_latents
 from vae_training.evaluation.material import Material
@@ -230,7 +229,7 @@ def _paths(
     """Return images on paths between random pairs of posteriors (N, D), and which images those are of."""
     order = np.random.default_rng([seed, 2]).permutation(len(mean))
     ends = order[: 2 * min(_PATHS, len(mean) // 2)].reshape(-1, 2)
-    latents = [latent_path(mean[pair], STEPS) for pair in ends]
+    latents = [subject.latent_path(mean[pair], STEPS) for pair in ends]
     images = subject.decode(np.concatenate(latents))
     return images.reshape(len(ends), STEPS, *subject.image_shape), ends
 

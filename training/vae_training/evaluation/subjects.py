@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vae_runtime.bundle import SUMS, shipped_models
+from vae_runtime.bundle import ROLES_OF_A_PRIOR, SUMS, shipped_models
 from vae_runtime.card import Card
 from vae_runtime.errors import BundleError, NonFiniteError, printable
 from vae_runtime.images import Images
-from vae_runtime.latent import Latents, noise
+from vae_runtime.latent import Latents, latent_path, noise
 from vae_runtime.model import Model, load
 from vae_training.checkpoint import (
     STATE,
@@ -29,6 +29,7 @@ from vae_training.checkpoint import (
 )
 from vae_training.config import Config, TrainingConfig
 from vae_training.errors import ConfigError
+from vae_training.flow import Flow, FlowInverse
 from vae_training.likelihood import Likelihood
 from vae_training.run_folder import CONFIG, read_checkpoint
 
@@ -65,8 +66,11 @@ class Subject(Protocol):
     def prior_gain(self, latents: Latents) -> npt.NDArray[np.float64] | None:
         """Return by how many nats latents (N, D) are more probable to the prior than to the standard normal; (N,).
 
-        None where that cannot be told: a bundle's prior makes latents and knows no density.
+        None where that cannot be told: by a bundle that has a prior and does not know its density.
         """
+
+    def latent_path(self, ends: Latents, steps: int) -> Latents:
+        """Return the latents on the way from one to the other of (2, D), (steps, D), as the model interpolates."""
 
 
 @contextlib.contextmanager
@@ -139,10 +143,18 @@ class RunSubject:
         """As `Subject.prior_gain`."""
         if self._prior is None:
             return np.zeros(len(latents))
-        points = torch.from_numpy(latents)
-        standard = -0.5 * (points.double().square() + math.log(2.0 * math.pi)).sum(1)
-        gain: npt.NDArray[np.float64] = (self._prior.log_prob(points).double() - standard).numpy()
-        return gain
+        found: npt.NDArray[np.float64] = self._prior.log_prob(torch.from_numpy(latents)).double().numpy()
+        return found - _standard_log_density(latents)
+
+    @torch.inference_mode()
+    def latent_path(self, ends: Latents, steps: int) -> Latents:
+        """As `Subject.latent_path`: through a flow, as the runtime does it."""
+        if not isinstance(self._prior, Flow):
+            return latent_path(ends, steps)
+        noises, _ = FlowInverse(self._prior)(torch.from_numpy(ends))
+        path: Latents = self._prior(torch.from_numpy(latent_path(noises.numpy(), steps))).numpy()
+        path[[0, -1]] = ends
+        return self._finite(path, "prior")
 
     def _finite(self, array: npt.NDArray[np.float32], role: str) -> npt.NDArray[np.float32]:
         if not np.isfinite(array).all():
@@ -166,8 +178,8 @@ class BundleSubject:
         self.latent_size = card.latent_size
         self.likelihood = _likelihood_of_card(card, self.config)
         self._model = model
-        drawn, plain = self.sample_latents(1, seed=0), noise(1, self.latent_size, 0)
-        self.learned_prior = not np.array_equal(drawn, plain)
+        self.learned_prior = "prior" in model.graphs
+        self._knows_density = not self.learned_prior or bool({*model.graphs} & {*ROLES_OF_A_PRIOR})
 
     def encode(self, images: Images) -> tuple[Latents, Latents]:
         """As `Subject.encode`."""
@@ -184,7 +196,19 @@ class BundleSubject:
 
     def prior_gain(self, latents: Latents) -> npt.NDArray[np.float64] | None:
         """As `Subject.prior_gain`."""
-        return None if self.learned_prior else np.zeros(len(latents))
+        if not self._knows_density:
+            return None
+        return self._model.log_density(latents) - _standard_log_density(latents)
+
+    def latent_path(self, ends: Latents, steps: int) -> Latents:
+        """As `Subject.latent_path`."""
+        return self._model.latent_path(ends, steps)
+
+
+def _standard_log_density(latents: Latents) -> npt.NDArray[np.float64]:
+    squares = np.square(latents, dtype=np.float64).sum(axis=1)
+    density: npt.NDArray[np.float64] = -0.5 * (squares + latents.shape[1] * math.log(2.0 * math.pi))
+    return density
 
 
 def _short(name: str) -> str:

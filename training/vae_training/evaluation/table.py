@@ -74,7 +74,11 @@ class _Sections:
         )
         if any(m.bounds.with_learned_prior != m.bounds.importance_weighted for m in self.models):
             yield row(
-                "the same with its learned prior", lambda m: _optional(m.bounds.with_learned_prior, ".2f")
+                "ELBO with its own, learned prior",
+                lambda m: _optional(m.bounds.elbo_with_learned_prior, ".2f"),
+            )
+            yield row(
+                "importance-weighted with that prior", lambda m: _optional(m.bounds.with_learned_prior, ".2f")
             )
         yield row("samples that carry its weight", lambda m: f"{m.bounds.effective_samples:.1f}")
         yield row("bits per dimension", lambda m: _optional(m.bounds.bits_per_dimension, ".3f"))
