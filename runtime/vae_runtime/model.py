@@ -38,6 +38,9 @@ def load(
 ) -> Model:
     """Open a model. Nothing of a bundle is opened but SHA256SUMS and the graphs, each once, and nothing outside.
 
+    The way back from a learned prior, or its density, is read and compared with its sum like all graphs; scanned, and
+    opened by onnxruntime, it is by the first call that needs it.
+
     Args:
         name_or_path: a shipped model (see `shipped_models`), or the folder of a bundle.
         provider: `auto` (CUDA where it really opens, else the CPU), `cpu`, `cuda`, `tensorrt`, `coreml`,
