@@ -166,9 +166,15 @@ OPTIONS = {
     "--padding": NUMBERS, "--scale": NUMBERS, "--threads": ["1", "2", "0", "x"], "--steps": NUMBERS,
     "--method": ["slerp", "linear", "cubic"], "--provider": ["cpu", "auto", "cuda", "tpu"],
     "--model": ["BUNDLE", "faces24", "gone", "", "folder", "x" * 300], "-o": NAMES, "--overwrite": [None],
+    "--box": ["0,0,2,2", "0,0,99,2", "1,2,3", "x", ""], "--mask": NAMES, "--noise-scale": NUMBERS,
+    "--strength": ["-1..1", "0.5", "..", "1..2..3", *NUMBERS], "--direction": ["direction.npy", *NAMES],
+    "--with": NAMES, "--without": NAMES, "--observation-noise": [None],
     "--float": [None], "--help": [None], "--nonsense": [None, "1"], "--": [None], "--json": [None],
 }  # fmt: skip
-VERBS = ["sample", "interpolate", "reconstruct", "encode", "decode", "info", "dream", ""]
+VERBS = [
+    "sample", "interpolate", "reconstruct", "encode", "decode", "direction", "edit", "inpaint", "denoise", "info",
+    "list", "dream", "",
+]  # fmt: skip
 
 option = st.sampled_from(sorted(OPTIONS)).flatmap(
     lambda name: st.sampled_from(OPTIONS[name]).map(lambda value: [name] if value is None else [name, value])
@@ -204,6 +210,7 @@ def prepare() -> None:
     """Put into the current folder what the words name, and take away what earlier words left."""
     np.save("images.npy", np.zeros((3, 8, 12), np.uint8))
     np.savez("latents.npz", mean=np.zeros((3, 3), np.float32))
+    np.save("direction.npy", np.ones(3, np.float32))
     Path("folder").mkdir(exist_ok=True)
     if not os.path.lexists("pipe.npy"):
         os.mkfifo("pipe.npy")
