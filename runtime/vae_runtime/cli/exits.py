@@ -42,6 +42,7 @@ _EXTRAS = {
     "tomli_w": "train",
     "tomli": "train",
     "torchmetrics": "train",
+    "skimage": "datasets",
 }
 
 

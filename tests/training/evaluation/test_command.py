@@ -311,3 +311,29 @@ def test_both_helps_name_evaluate(vae_train_here: Here) -> None:
     assert "--epochs" in whole.out
     for option in ("--data", "--against", "--importance-samples", "--json", "--pictures", "--seed"):
         assert option in own.out
+
+
+def test_a_face_detector_is_asked_where_that_is_wanted(folder: Path, run: Path, vae_train_here: Here) -> None:
+    pytest.importorskip("skimage")
+    plain = vae_train_here("evaluate", run, *QUICK, "--json", "plain.json")
+    ended = vae_train_here("evaluate", run, *QUICK, "--faces", "--json", "faces.json")
+    assert (plain.code, ended.code) == (0, 0)
+    assert "face detector" not in plain.out
+    assert json.loads(Path("plain.json").read_bytes())["model"]["faces"] is None
+    found = json.loads(Path("faces.json").read_bytes())
+    *_, heading, samples, reconstructions = ended.out.split("\n\n")[1].splitlines()
+    assert heading == "share that a face detector takes for faces"
+    for line, name in ((samples, "samples"), (reconstructions, "reconstructions")):
+        what, share, best, *_ = line.split()
+        assert (what, float(share)) == (name, pytest.approx(found["model"]["faces"][name], abs=5e-4))
+        assert float(best) == pytest.approx(found["real"]["faces"], abs=5e-4)
+
+
+def test_without_a_face_detector_the_command_says_how_to_get_it(
+    folder: Path, run: Path, vae_train_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "skimage.data", None)
+    ended = vae_train_here("evaluate", run, *QUICK, "--faces", "--json", "new.json")
+    assert ended.code == 4
+    assert "pip install 'vae-edge[cpu,datasets]'" in ended.err
+    assert names(folder) == []

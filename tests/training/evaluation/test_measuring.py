@@ -112,7 +112,7 @@ def test_large_banks_are_looked_through_in_pieces_of_bounded_size(
 
 
 def test_a_record_holds_plain_values_of_seven_digits() -> None:
-    bounds = Bounds(2, 5, -math.pi * 1e3, 0.1, -1.0, 0.1, None, 2.0, 1.0, None, "nats")
+    bounds = Bounds(2, 5, -math.pi * 1e3, 0.1, -1.0, 0.1, None, None, 2.0, 1.0, None, "nats")
     record = as_record({"of": [bounds], "n": 12345678901})
     assert record["n"] == 12345678901
     assert record["of"][0]["elbo"] == -3141.593

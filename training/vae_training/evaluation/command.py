@@ -69,6 +69,7 @@ _FEW_SAMPLES = 20
     show_default=True,
     help="Seed of everything random.",
 )
+@click.option("--faces", is_flag=True, help="Tell what share of images a face detector takes for faces, too.")
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write every figure to this file, too."
 )
@@ -86,6 +87,7 @@ def evaluate(
     json_file: Path | None,
     pictures: Path | None,
     *,
+    faces: bool,
     overwrite: bool,
     quiet: bool,
     **amounts: int,
@@ -113,7 +115,7 @@ def evaluate(
     from vae_training.evaluation.subjects import open_subject
 
     respect_quota()
-    settings, progress = Settings(**amounts), _progress(quiet=quiet)
+    settings, progress = Settings(**amounts, faces=faces), _progress(quiet=quiet)
     with ExitStack() as stack:
         subjects = [stack.enter_context(open_subject(it)) for it in (source, against) if it is not None]
         _tell_apart(subjects)
@@ -124,7 +126,7 @@ def evaluate(
             notes += notes_on_rival(subjects[0], rival)
         chosen = choose(material, settings)
         yardstick = Yardstick(material, chosen)
-        real = yardstick.real_figures()
+        real = yardstick.real_figures(faces=faces)
         measured = [measure(subject, yardstick, settings, progress) for subject in subjects]
     figures = [of for of, _ in measured]
     notes += _notes_on_figures(subjects, figures, chosen, material)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vae_runtime.images import Images, to_uint8
 from vae_training.evaluation.bounds import Bounds, measure_bounds
+from vae_training.evaluation.faces import TakenForFaces, share_of_faces
 from vae_training.evaluation.latents import LatentUse, measure_latents
 from vae_training.evaluation.material import Material
 from vae_training.evaluation.nearest import (
@@ -47,6 +48,8 @@ class Settings:
     images: int = 2000
     """The most of each set that is compared."""
     seed: int = 0
+    faces: bool = False
+    """Whether a face detector looks at them, too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +84,7 @@ class ModelFigures:
     reconstructions_as_a_set: dict[str, Resemblance]
     samples: SetFigures
     interpolations: dict[str, Smoothness]
+    faces: TakenForFaces | None
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ class RealFigures:
     """Of training images to as many held-out ones."""
     novelty: dict[str, Novelty]
     """Of held-out images: how near they come to training images by themselves."""
+    faces: float | None
+    """The share of held-out images that are taken for faces."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,11 +146,12 @@ class Yardstick:
             space.name: nearest(space(images), self._bank(space)),
         }
 
-    def real_figures(self) -> RealFigures:
-        """Return what real photographs reach."""
+    def real_figures(self, *, faces: bool = False) -> RealFigures:
+        """Return what real photographs reach; with `faces`, how many of them are taken for faces, too."""
         return RealFigures(
             self.resemblance(self.material.floats(self.chosen.real)),
             _novelties(self.neighbours(self.held_out)),
+            share_of_faces(self.held_out) if faces else None,
         )
 
     def _bank(self, look: Callable[[Images], Tensor]) -> Iterator[Tensor]:
@@ -171,16 +178,23 @@ def measure(
         subject, material.floats(chosen.for_bounds), settings.importance_samples, settings.seed, say("bounds")
     )
     tell = say("reconstructions, samples and paths")
-    tell(0, 4)
+    parts = 5 if settings.faces else 4
+    tell(0, parts)
     mean, logvar = subject.encode(yardstick.held_out)
     reconstructions = subject.decode(mean)
-    tell(1, 4)
+    tell(1, parts)
     # In 256 values, as photographs are: a tint between two of them would tell the sets apart.
     samples = _in_steps(subject.decode(subject.sample_latents(len(chosen.held_out), settings.seed)))
     neighbours = yardstick.neighbours(samples)
-    tell(2, 4)
+    tell(2, parts)
     paths, ends = _paths(subject, mean, settings.seed)
-    tell(3, 4)
+    tell(3, parts)
+    smoothness = _smoothness(paths)
+    tell(4, parts)
+    faces = (
+        TakenForFaces(share_of_faces(samples), share_of_faces(reconstructions)) if settings.faces else None
+    )
+    tell(parts, parts)
     scale = subject.likelihood.noise_scale
     figures = ModelFigures(
         name=subject.name,
@@ -192,9 +206,9 @@ def measure(
         reconstructions=measure_nearness(yardstick.held_out, reconstructions),
         reconstructions_as_a_set=yardstick.resemblance(_in_steps(reconstructions)),
         samples=SetFigures(yardstick.resemblance(samples), _novelties(neighbours)),
-        interpolations=_smoothness(paths),
+        interpolations=smoothness,
+        faces=faces,
     )
-    tell(4, 4)
     shown = Shown(
         samples=samples,
         nearest=material.training[neighbours[PIXELS].index],

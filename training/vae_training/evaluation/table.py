@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from vae_training.evaluation.faces import TakenForFaces
 from vae_training.evaluation.measuring import PIXELS, ModelFigures, RealFigures
 from vae_training.evaluation.resemblance import NEIGHBOURS, Resemblance
 
@@ -58,6 +59,8 @@ class _Sections:
         for space in self.real.novelty:
             yield from self.nearest(space)
         yield from self.interpolations()
+        if self.real.faces is not None:
+            yield from self.faces(self.real.faces)
 
     def row(self, what: str, cell: Callable[[ModelFigures], str], best: str = _NOTHING) -> Row:
         told = [cell(model) for model in self.models]
@@ -134,6 +137,14 @@ class _Sections:
         yield Row("interpolations between held-out images")
         for space in self.models[0].interpolations:
             yield from self.between(space, _UNITS.get(space, space))
+
+    def faces(self, best: float) -> Iterator[Row]:
+        def share(what: str, of: Callable[[TakenForFaces], float]) -> Row:
+            return self.row(what, lambda m: f"{of(m.faces):.3f}" if m.faces else _NOTHING, f"{best:.3f}")
+
+        yield Row("share that a face detector takes for faces")
+        yield share("samples", lambda found: found.samples)
+        yield share("reconstructions", lambda found: found.reconstructions)
 
     def between(self, space: str, unit: str) -> Iterator[Row]:
         row = self.row
