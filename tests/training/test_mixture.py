@@ -14,6 +14,7 @@ from sklearn.mixture import GaussianMixture as Reference
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
+from vae_training import flow_fitting
 from vae_training.checkpoint import newest_checkpoint, prior_from_weights
 from vae_training.config import Config, ModelConfig
 from vae_training.data import ImageSet
@@ -149,6 +150,24 @@ def test_two_heaps_are_found_with_their_posteriors_spread_and_two_components_are
     assert f"{fitted.normal:.2f} under a single normal distribution, {fitted.standard:.2f} under" in str(
         fitted
     )
+
+
+def test_the_best_is_whichever_makes_held_out_latents_more_probable_and_the_other_is_told_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(flow_fitting, "_STEPS", 100)  # enough to be something
+    model, images = two_heaps()
+    split = images[:300], images[300:]
+    flow, mixture, best = (fit_prior(kind, model, *split, seed=0) for kind in ("flow", "mixture", "best"))
+    names = {flow.reached: "a flow", mixture.reached: "a mixture of 2 normal distributions"}
+    worse, better = sorted(names)
+    assert better > worse
+    assert best.reached == better
+    same = {flow.reached: flow, mixture.reached: mixture}[better].prior.state_dict()
+    assert all(torch.equal(tensor, same[name]) for name, tensor in best.prior.state_dict().items())
+    assert best.passed_over == ((names[worse], worse),)
+    assert str(best).startswith(f"{names[better]}; log density of held-out latents {better:.2f} nats, ")
+    assert f" nats, {worse:.2f} under {names[worse]}, {best.normal:.2f} under a single" in str(best)
 
 
 def test_the_same_seed_fits_the_same_mixture_and_leaves_other_randomness_alone() -> None:

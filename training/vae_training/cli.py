@@ -178,8 +178,8 @@ class _TrainingUnlessNamed(click.Group):
 @click.option(
     "--prior",
     type=click.Choice(PRIORS),
-    help="Where samples are drawn from: the standard normal, or a flow or a mixture of normal distributions fitted to "
-    "where images are." + _default(TrainingConfig, "prior"),
+    help="Where samples are drawn from: the standard normal; a flow or a mixture of normal distributions, fitted to "
+    "where images are; or the best of these two." + _default(TrainingConfig, "prior"),
 )
 @click.option(
     "--sharpen-epochs",

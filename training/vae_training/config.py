@@ -37,7 +37,7 @@ MOST_BLOCKS = 64  # of a stage
 _CLASSIC_FILTERS = (32, 64)
 _RESIDUAL_FILTERS = (16, 32, 48, 64, 96, 128)
 # Latents of a model with a prior that is fitted: it holds their covariance, a mixture several.
-_WIDEST_BY_PRIOR = {"flow": 1024, "mixture": 512}
+_WIDEST_BY_PRIOR = {"flow": 1024, "mixture": 512, "best": 512}
 MOST = 10**9
 """The most epochs, and the most images of a batch."""
 
@@ -188,7 +188,7 @@ class TrainingConfig:
     """Nats of KL divergence per image towards which it is drawn; None for towards zero."""
     prior: str = "standard"
     """`standard`, the standard normal; or one that is fitted to the latents of the images when all else is done:
-    `flow`, or `mixture` of normal distributions."""
+    `flow`, `mixture` of normal distributions, or `best`, whichever of the two makes held-out latents more probable."""
     sharpen_epochs: int = 0
     """Epochs, after the others, in which the decoder alone learns to draw what a discriminator takes for real."""
     flip: bool = False
@@ -265,7 +265,7 @@ class TrainingConfig:
 ARCHITECTURES = ("classic", "residual")
 SCHEDULES = ("constant", "onecycle", "cosine")
 BETA_SCHEDULES = ("constant", "warmup", "cyclical")
-PRIORS = ("standard", "flow", "mixture")
+PRIORS = ("standard", "flow", "mixture", "best")
 NOISE_SCALES = ("auto", "learned")
 LIKELIHOODS = ("bernoulli", "gaussian", "discretized-logistic")
 DEVICES = ("auto", "cpu", "cuda")

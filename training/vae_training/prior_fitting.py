@@ -39,15 +39,15 @@ class FittedPrior:
     """To the normal distribution with the mean and the covariance of those that it was fitted to."""
     standard: float
     """To the standard normal."""
+    passed_over: tuple[tuple[str, float], ...] = ()
+    """What else was fitted, and how probable they are to that."""
 
     def __str__(self) -> str:
         """Say what it is and what it is worth."""
-        what = "a flow"
-        if isinstance(self.prior, GaussianMixture):
-            what = f"a mixture of {len(self.prior.means)} normal distributions"
+        others = "".join(f"{reached:.2f} under {name}, " for name, reached in self.passed_over)
         return (
-            f"{what}; log density of held-out latents {self.reached:.2f} nats, {self.normal:.2f} under a single "
-            f"normal distribution, {self.standard:.2f} under the standard one"
+            f"{_name(self.prior)}; log density of held-out latents {self.reached:.2f} nats, {others}"
+            f"{self.normal:.2f} under a single normal distribution, {self.standard:.2f} under the standard one"
         )
 
 
@@ -62,7 +62,8 @@ def fit_prior(
     """Fit a prior to the aggregated posterior, by maximum likelihood.
 
     Args:
-        kind: `flow` or `mixture`.
+        kind: `flow`, `mixture`, or `best`: both, of which the one is kept that makes latents of held-out images more
+            probable.
         model: its encoder is used and not changed.
         images: (N, C, H, W) uint8, on the model's device: those that it was trained on.
         held_out: the same, of those that it was not; the prior that makes their latents the most probable is
@@ -80,25 +81,35 @@ def fit_prior(
             "the encoder gives posteriors that are not finite: no prior can be fitted to them"
         )
     latents = (others or posteriors).draw_of_each(seed)
+    kinds = [name for name in _FITS if kind in (name, "best")]
     try:
-        prior: Prior
-        if kind == "flow":
-            prior = fit_flow(posteriors, latents if others else None, seed, on_step)
-        else:
-            prior = _fit_mixture(posteriors, latents if others else None, seed, on_step)
+        fitted = [_FITS[name](posteriors, latents if others else None, seed, on_step) for name in kinds]
         normal = MultivariateNormal(posteriors.mean.mean(0).double(), posteriors.covariance().double())
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch does not list it
         raise DivergedError(
             f"no prior can be fitted to the encoder's posteriors, whose covariance is none ({one_line(error)})"
         ) from error
-    prior = prior.eval().requires_grad_(False)
+    fitted = [prior.eval().requires_grad_(False) for prior in fitted]
+    reached = [float(prior.log_prob(latents).mean()) for prior in fitted]
+    best = reached.index(max(reached))
     zeros = torch.zeros_like(latents[0]).double()
     return FittedPrior(
-        prior=prior,
-        reached=float(prior.log_prob(latents).mean()),
+        prior=fitted[best],
+        reached=reached[best],
         normal=_mean_log_prob(normal, latents),
         standard=_mean_log_prob(Independent(Normal(zeros, zeros + 1.0), 1), latents),
+        passed_over=tuple(
+            (_name(prior), mean)
+            for prior, mean in zip(fitted, reached, strict=True)
+            if prior is not fitted[best]
+        ),
     )
+
+
+def _name(prior: Prior) -> str:
+    if isinstance(prior, GaussianMixture):
+        return f"a mixture of {len(prior.means)} normal distributions"
+    return "a flow"
 
 
 def _fit_mixture(
@@ -125,3 +136,9 @@ def _fit_mixture(
 
 def _mean_log_prob(distribution: Distribution, latents: Tensor) -> float:
     return float(distribution.log_prob(latents.double()).mean())
+
+
+_FITS: dict[str, Callable[[Posteriors, Tensor | None, int, Callable[[int, int], None]], Prior]] = {
+    "flow": fit_flow,
+    "mixture": _fit_mixture,
+}
