@@ -78,7 +78,10 @@ def test_graphs_are_of_the_shape_that_the_recipe_says(name: str) -> None:
 
 
 def test_a_recipe_makes_a_bundle_of_the_same_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own two commands, on a few of its images, for an epoch: of the smallest, since each takes seconds."""
+    """Its own two commands, on a few of its images, for an epoch: of the smallest, since each takes seconds.
+
+    Without its prior, whose graphs take longest to write and depend on the images.
+    """
     name = "digits"
     if name not in BUNDLES:
         pytest.skip("this checkout holds no models/digits")
@@ -89,9 +92,7 @@ def test_a_recipe_makes_a_bundle_of_the_same_kind(tmp_path: Path, monkeypatch: p
     shorter = dataclasses.replace(
         recipe,
         data=dataclasses.replace(recipe.data, source="few.npy"),
-        training=dataclasses.replace(
-            recipe.training, epochs=1, sharpen_epochs=min(1, recipe.training.sharpen_epochs)
-        ),
+        training=dataclasses.replace(recipe.training, epochs=1, prior="standard"),
     )
     monkeypatch.chdir(tmp_path)
     Path("recipe.toml").write_text(shorter.to_toml())
@@ -102,15 +103,13 @@ def test_a_recipe_makes_a_bundle_of_the_same_kind(tmp_path: Path, monkeypatch: p
     run(vae_export, *export[1:], "--quiet")
 
     made, shipped = graphs_of(tmp_path / "bundle"), graphs_of(name)
-    assert set(made) == set(shipped)
+    assert set(made) == {"encoder", "decoder"}
     for role, (seen, card) in made.items():
         other, promised = shipped[role]
         for field in ("name", "image_shape", "latent_size", "precision", "opset", "license", "data"):
             assert getattr(card, field) == getattr(promised, field)
         assert card.likelihood.name == promised.likelihood.name
-        assert set(seen.operators) == set(other.operators)
-        if role in ("encoder", "decoder"):  # how large a prior is, depends on the images
-            assert (seen.parameters, seen.operators) == (other.parameters, other.operators)
+        assert (seen.parameters, seen.operators) == (other.parameters, other.operators)
 
 
 @pytest.fixture(scope="module", params=OFFLINE)
