@@ -19,6 +19,7 @@ from vae_export.fidelity import measure_fidelity
 from vae_export.folding import fold_linear_layers
 from vae_export.graphs import add_cards, build_graphs, build_prior, tidy
 from vae_export.half_precision import in_half_precision
+from vae_export.half_storage import store_in_half
 from vae_export.model_card import write_model_card
 from vae_export.opsets import require_supported
 from vae_export.parity import TOLERANCES, Difference, Tolerances, compare, require_parity
@@ -30,7 +31,7 @@ from vae_export.rewriting import rewrite
 from vae_export.score_calibration import calibrate_scores
 from vae_export.sources import Source
 from vae_runtime.atomic import atomic_folder
-from vae_runtime.bundle import SUMS, Bundle
+from vae_runtime.bundle import ROLES_OF_A_PRIOR, SUMS, Bundle
 from vae_runtime.card import Card
 from vae_runtime.cli.png import enlarge, save_png
 from vae_runtime.model import Model, load
@@ -142,9 +143,12 @@ def _graphs(
 ) -> dict[str, onnx.ModelProto]:
     """Return the graphs as ONNX models in the precision and form that is wanted, without cards.
 
-    A prior stays in fp32: it is small, and what it rounds off would move what is drawn.
+    A prior stays in fp32: it is small, and what it rounds off would move what is drawn. What is known of it besides
+    is stored in 16 bits where the files are to be small.
     """
     prior = {} if source.prior is None else build_prior(source.prior, settings.opset)
+    if settings.precision != "fp32":
+        prior |= {role: store_in_half(prior[role]) for role in ROLES_OF_A_PRIOR if role in prior}
     return {**_coders(source, pictures, settings, say), **prior}
 
 

@@ -8,6 +8,7 @@ that of PyTorch's prior.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,14 @@ from vae_export.parity import Array, Difference, difference, image_batches, nois
 from vae_runtime.model import Model
 from vae_training.priors import Prior
 
-_LATENT = 1e-4
-_LOG_DENSITY = 1e-3  # nats, of some tens
+
+class _Limits(NamedTuple):
+    latent: float
+    log_density: float
+    """Nats, of some tens."""
+
+
+_EXACT, _ROUNDED = _Limits(1e-4, 1e-3), _Limits(0.02, 0.1)  # where weights are stored in 32 bits, and in 16
 
 
 def compare_prior(prior: Prior, model: Model, pictures: npt.NDArray[np.uint8]) -> list[Difference]:
@@ -32,6 +39,7 @@ def compare_prior(prior: Prior, model: Model, pictures: npt.NDArray[np.uint8]) -
     Returns:
         One row per output and kind of latents; those of the way back only where the prior has one.
     """
+    limits = _EXACT if model.card.precision == "fp32" else _ROUNDED
     noises = noise_batches(model.card.latent_size)
     drawn = [_in_torch(prior, batch) for batch in noises]
     encoded = [np.array(model.encode(batch).mean) for batch in image_batches(pictures)]
@@ -43,7 +51,7 @@ def compare_prior(prior: Prior, model: Model, pictures: npt.NDArray[np.uint8]) -
             latents,
             lambda z: _in_torch(prior.log_prob, z),
             model.log_density,
-            _LOG_DENSITY,
+            limits.log_density,
         )
 
     rows = [density("latents of the prior", drawn), density("latents of images", encoded)]
@@ -57,7 +65,7 @@ def compare_prior(prior: Prior, model: Model, pictures: npt.NDArray[np.uint8]) -
             noises,
             lambda e: e,
             lambda e: model.to_noise(_in_torch(prior, e)),
-            _LATENT,
+            limits.latent,
         ),
         difference(
             "latent",
@@ -65,7 +73,7 @@ def compare_prior(prior: Prior, model: Model, pictures: npt.NDArray[np.uint8]) -
             encoded,
             lambda z: z,
             lambda z: _in_torch(prior, model.to_noise(z)),
-            _LATENT,
+            limits.latent,
         ),
     ]
 
