@@ -10,7 +10,7 @@ import click
 
 from vae_runtime._version import __version__
 from vae_runtime.cli.exits import run_command
-from vae_runtime.cli.options import Size
+from vae_runtime.cli.options import Number, Size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,17 +64,17 @@ def main() -> None:
 @click.option("--fc-relu", is_flag=True, help="For weights alone: their code has a ReLU behind decoder.fc.")
 @click.option(
     "--image-tolerance",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     help="Largest difference of a pixel in [0, 1], in fp32 and fp16. [default: 1e-5 in fp32, 0.01 in fp16]",
 )
 @click.option(
     "--latent-tolerance",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     help="Largest difference of a mean or log-variance. [default: 1e-4 in fp32, 0.02 in fp16, 0.25 in int8]",
 )
 @click.option(
     "--least-psnr",
-    type=click.FloatRange(0, 100),
+    type=Number(0, 100),
     help="Least PSNR of pictures in dB, in int8. [default: 38]",
 )
 @click.option("--provider", default="cpu", show_default=True, help="Where parity is checked: cpu, cuda, ...")

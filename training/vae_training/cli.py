@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from vae_runtime._version import __version__
 from vae_runtime.cli.exits import run_command
-from vae_runtime.cli.options import Size
+from vae_runtime.cli.options import Number, Size
 from vae_training.config import (
     ARCHITECTURES,
     BETA_SCHEDULES,
@@ -92,7 +92,7 @@ class _TrainingUnlessNamed(click.Group):
 @click.option("--channels", type=click.Choice(["1", "3"]), help="Train on gray (1) or colour (3).")
 @click.option(
     "--validation",
-    type=click.FloatRange(0, 0.9),
+    type=Number(0, 0.9),
     help="Share of the images to hold out." + _default(DataConfig, "validation"),
 )
 @click.option("--skip-bad", is_flag=True, default=None, help="Leave out pictures that cannot be read.")
@@ -129,7 +129,7 @@ class _TrainingUnlessNamed(click.Group):
 )
 @click.option(
     "--learning-rate",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     help="Adam's step size." + _default(TrainingConfig, "learning_rate"),
 )
 @click.option(
@@ -139,7 +139,7 @@ class _TrainingUnlessNamed(click.Group):
 )
 @click.option(
     "--clip-gradient",
-    type=click.FloatRange(0),
+    type=Number(0),
     metavar="NORM",
     help="Scale gradients down to this norm; 0 for never." + _default(TrainingConfig, "clip_gradient"),
 )
@@ -155,7 +155,7 @@ class _TrainingUnlessNamed(click.Group):
     "or a number, pixels being 0 to 1." + _default(TrainingConfig, "noise_scale"),
 )
 @click.option(
-    "--beta", type=click.FloatRange(0), help="Weight of the KL divergence." + _default(TrainingConfig, "beta")
+    "--beta", type=Number(0), help="Weight of the KL divergence." + _default(TrainingConfig, "beta")
 )
 @click.option(
     "--beta-schedule",
@@ -165,13 +165,13 @@ class _TrainingUnlessNamed(click.Group):
 )
 @click.option(
     "--free-bits",
-    type=click.FloatRange(0),
+    type=Number(0),
     metavar="NATS",
     help="KL divergence that each latent has for free." + _default(TrainingConfig, "free_bits"),
 )
 @click.option(
     "--capacity",
-    type=click.FloatRange(0),
+    type=Number(0),
     metavar="NATS",
     help="KL divergence per image that is aimed at, instead of none.",
 )
@@ -196,14 +196,14 @@ class _TrainingUnlessNamed(click.Group):
 )
 @click.option(
     "--brightness",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     metavar="AMOUNT",
     help="Make images that are trained on lighter or darker by up to so much, pixels being 0 to 1."
     + _default(TrainingConfig, "brightness"),
 )
 @click.option(
     "--ema",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=Number(0, 1, max_open=True),
     metavar="DECAY",
     help="Keep the exponential moving average of the weights, of this decay (0.999, say), instead of the last ones; "
     "0 for none." + _default(TrainingConfig, "ema"),

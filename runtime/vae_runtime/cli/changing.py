@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from vae_runtime.cli.options import Box, Strengths
+from vae_runtime.cli.options import Box, Number, Strengths
 from vae_runtime.cli.shared import (
     MOST,
     finite_option,
@@ -138,7 +138,7 @@ def inpaint(
 
 @click.command()
 @_images
-@click.option("--noise-scale", type=click.FloatRange(0, 10, min_open=True), required=True,
+@click.option("--noise-scale", type=Number(0, 10, min_open=True), required=True,
               help="Standard deviation of the noise in a pixel, pixels being 0 to 1.")  # fmt: skip
 @limit_option
 @picture_options

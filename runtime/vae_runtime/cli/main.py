@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from vae_runtime._version import __version__
 from vae_runtime.cli import changing
 from vae_runtime.cli.exits import run_command
+from vae_runtime.cli.options import Number
 from vae_runtime.cli.shared import (
     MOST,
     finite_option,
@@ -52,7 +53,7 @@ def vae_run(*, verbose: bool) -> None:
 )
 @click.option(
     "--temperature",
-    type=click.FloatRange(0),
+    type=Number(0),
     default=1.0,
     show_default=True,
     help="Below 1: nearer to the average.",
@@ -190,7 +191,7 @@ def decode(latents: Path, **options: Any) -> None:
 @limit_option
 @click.option(
     "--above",
-    type=click.FloatRange(0, 100, max_open=True),
+    type=Number(0, 100, max_open=True),
     metavar="PERCENTILE",
     help="Only what scores higher than so many percent of the images held out of the training.",
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +21,17 @@ _STRONGEST = 1e6
 
 MOST_DIGITS = 9
 """Of a number that is typed; Python itself turns no more than 4,300 into one."""
+
+
+class Number(click.FloatRange):
+    """A number within its ends, which NaN is never: nothing is below or above that."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse what was typed."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{number} is not in the range {self._describe_range()}.", param, ctx)
+        return number
 
 
 class Size(_SizeParamType):

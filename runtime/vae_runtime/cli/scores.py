@@ -32,8 +32,6 @@ def check_above(above: float | None, output: Output) -> None:
     """Raise `click.UsageError` unless it is a percentile, and the output can say which images are left."""
     if above is None:
         return
-    if math.isnan(above):
-        raise click.UsageError("--above is nan; expected a number of at least 0, below 100")
     if output.kind in (".npy", "-"):
         raise click.UsageError(
             "--above leaves images out, and a .npy of totals would not say which; expected an output in .csv or .npz"
