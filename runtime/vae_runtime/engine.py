@@ -94,11 +94,10 @@ class Engine:
         than once, and the first of these graphs is kept.
         """
         if role not in self._opened_late:
-            self.require_open()
             graph = self._open(role)
             _refuse_stranger(graph, self._graphs["decoder"])
             self._opened_late.setdefault(role, graph)
-            if self._closed:  # meanwhile, by a thread that did not see this graph
+            if self._closed:  # perhaps meanwhile, by a thread that did not see this graph
                 graph.close()
         return self._opened_late[role]
 

@@ -292,6 +292,22 @@ def test_a_closed_model_opens_nothing_any_more(two_way: Path) -> None:
                 getattr(model, name)(points, *arguments)
 
 
+def test_a_model_that_is_closed_while_it_opens_the_way_back_leaves_nothing_open(
+    two_way: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = vae_runtime.load(two_way)
+    open_graph = model._engine._open
+
+    def open_and_close(role: str) -> Any:
+        graph = open_graph(role)
+        model.close()
+        return graph
+
+    monkeypatch.setattr(model._engine, "_open", open_and_close)
+    with pytest.raises(ClosedError):
+        model.to_noise(noise(2, 3, 0))
+
+
 def test_threads_that_need_it_first_at_once_get_the_same(two_way: Path) -> None:
     latents = noise(50, 3, 0)
 
@@ -372,6 +388,13 @@ def test_the_density_of_the_shipped_prior_is_the_change_of_its_volume(faces: Mod
         expected = -0.5 * (np.square(one.astype(np.float64)).sum() + 32 * np.log(2 * np.pi))
         expected += np.linalg.slogdet(jacobian).logabsdet
         assert faces.log_density(latent[None])[0] == pytest.approx(expected, abs=0.05)
+
+
+def test_on_ways_of_the_shipped_model_its_points_are_what_they_were_to_the_last_bit(faces: Model) -> None:
+    if "prior_inverse" not in faces.graphs:
+        pytest.skip("faces24 was exported without a way back")
+    corners = faces.encode(faces.sample(3, seed=6)).mean
+    np.testing.assert_array_equal(faces.latent_path(corners, 131)[[0, 65, 130]], corners)
 
 
 def test_ways_of_the_shipped_model_stay_where_its_prior_puts_images(faces: Model) -> None:

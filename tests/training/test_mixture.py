@@ -207,6 +207,24 @@ def test_posteriors_that_are_not_finite_are_said_to_be(kind: str) -> None:
         fit_prior(kind, model, images[:300], images[300:], seed=0)
 
 
+class OneLine(torch.nn.Module):
+    """An encoder that says the same thing, far out and very surely, by two latents."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        mean = 1e5 * image.mean((1, 2, 3))[:, None].expand(-1, 3)
+        return mean, torch.full_like(mean, -40.0)
+
+
+@pytest.mark.parametrize("kind", ["flow", "mixture"])
+def test_posteriors_without_a_covariance_to_compute_with_are_said_to_be(kind: str) -> None:
+    model, images = two_heaps()
+    model.encoder = OneLine()
+    with pytest.raises(
+        DivergedError, match="no prior can be fitted to the encoder's posteriors, whose covar"
+    ):
+        fit_prior(kind, model, images[:300], images[300:], seed=0)
+
+
 def test_a_run_ends_with_its_mixture_and_its_checkpoint_gives_it_back(
     bars: Images, small: Small, tmp_path: Path
 ) -> None:

@@ -84,7 +84,7 @@ def fit_prior(
     kinds = [name for name in _FITS if kind in (name, "best")]
     try:
         fitted = [_FITS[name](posteriors, latents if others else None, seed, on_step) for name in kinds]
-        normal = MultivariateNormal(posteriors.mean.mean(0).double(), posteriors.covariance().double())
+        factor = torch.linalg.cholesky(posteriors.covariance().double())
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch does not list it
         raise DivergedError(
             f"no prior can be fitted to the encoder's posteriors, whose covariance is none ({one_line(error)})"
@@ -96,7 +96,9 @@ def fit_prior(
     return FittedPrior(
         prior=fitted[best],
         reached=reached[best],
-        normal=_mean_log_prob(normal, latents),
+        normal=_mean_log_prob(
+            MultivariateNormal(posteriors.mean.mean(0).double(), scale_tril=factor), latents
+        ),
         standard=_mean_log_prob(Independent(Normal(zeros, zeros + 1.0), 1), latents),
         passed_over=tuple(
             (_name(prior), mean)

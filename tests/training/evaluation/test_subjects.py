@@ -148,9 +148,20 @@ def test_a_run_interpolates_through_its_flow_as_a_bundle_does(run: Path) -> None
     subject = RunSubject(replace(read_checkpoint(run), prior=flow.state_dict()), run)
     noises, shift, scale = noise(2, 3, 1), np.float32([5, 0, -5]), np.float32([2, 1, 0.5])
     ends = noises * scale + shift
-    path = subject.latent_path(ends, 9)
-    np.testing.assert_allclose(path, latent_path(noises, 9) * scale + shift, atol=1e-5)
-    np.testing.assert_array_equal(path[[0, -1]], ends)
+    np.testing.assert_allclose(
+        subject.latent_path(ends, 9), latent_path(noises, 9) * scale + shift, atol=1e-5
+    )
+
+
+def test_the_ends_of_a_way_through_a_flow_are_what_they_were_to_the_last_bit(run: Path) -> None:
+    torch.manual_seed(2)
+    flow = Flow(3)
+    for parameter in flow.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    subject = RunSubject(replace(read_checkpoint(run), prior=flow.state_dict()), run)
+    for seed in range(8):
+        ends = 2 * noise(2, 3, seed)
+        np.testing.assert_array_equal(subject.latent_path(ends, 9)[[0, -1]], ends)
 
 
 @pytest.mark.parametrize("kept", [None, torch.tensor(float("nan")), torch.zeros(2)])
