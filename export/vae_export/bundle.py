@@ -29,7 +29,7 @@ from vae_export.quantization import quantize
 from vae_export.readback import check_graph, operators, require_scan
 from vae_export.rewriting import rewrite
 from vae_export.score_calibration import calibrate_scores
-from vae_export.sources import Source
+from vae_export.source import Source
 from vae_runtime.atomic import atomic_folder
 from vae_runtime.bundle import ROLES_OF_A_PRIOR, SUMS, Bundle
 from vae_runtime.card import Card

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from vae_export.bundle import Report
-    from vae_export.sources import Source
+    from vae_export.source import Source
     from vae_training.data import ImageSet
 
 

@@ -11,7 +11,7 @@ from vae_runtime.images import to_float
 from vae_runtime.model import Model
 
 if TYPE_CHECKING:
-    from vae_export.sources import Source
+    from vae_export.source import Source
 
 _FROM_METRICS = ("validation_loss", "validation_reconstruction", "validation_kl")
 

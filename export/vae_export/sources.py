@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from vae_export.bundle_source import read_models, training_of
-from vae_export.coders import Coders
 from vae_export.errors import SourceError
 from vae_export.pickled_weights import load_pickled
+from vae_export.source import Source
 from vae_runtime.bundle import SUMS, read_bundle, shipped_models
-from vae_runtime.card import Likelihood, ScoreCalibration
+from vae_runtime.card import Likelihood
 from vae_training.checkpoint import (
     STATE,
     Checkpoint,
@@ -26,9 +24,8 @@ from vae_training.checkpoint import (
     newest_checkpoint,
     prior_from_weights,
 )
-from vae_training.config import Config, ModelConfig
+from vae_training.config import ModelConfig
 from vae_training.model import VAE
-from vae_training.priors import Prior
 from vae_training.run_folder import RunFolder
 from vae_training.tensor_files import read_file, tensors_from_bytes
 
@@ -39,33 +36,6 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "vae.")
 _NESTED = ("state_dict", "model_state_dict", "model", "weights", "vae")
 _RESIDUAL = "encoder.halvings.0.weight"  # what the classic architecture never has
 _DEEPEST = 4  # dictionaries inside one another; one that holds itself would have no end
-
-
-@dataclass(frozen=True)
-class Source:
-    """A trained model, and what is known of its training."""
-
-    model: Coders
-    """In evaluation mode, on the CPU, in float32."""
-    name: str
-    config: Config | None = None
-    """None for weights alone: nothing says how they were trained."""
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    """The last row of the run's metrics."""
-    prior: Prior | None = None
-    """Noise (N, D) to latents (N, D), as the model; None for the standard normal."""
-    likelihood: Likelihood = field(default_factory=lambda: Likelihood("bernoulli"))
-    """What the card says of it."""
-    data_fingerprint: str = ""
-    """Of the images that it was trained on; empty where nobody knows."""
-    bundle: str = ""
-    """The name and the SHA-256 of the bundle that it was read from, if it was."""
-    license: str = ""
-    """As that bundle says."""
-    scores: ScoreCalibration | None = None
-    """As that bundle says: of graphs that compute the same."""
-    data: str = ""
-    """What it was trained on, as that bundle says."""
 
 
 def load_source(path: Path, *, image_size: tuple[int, int] | None = None, fc_relu: bool = False) -> Source:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from vae_export.bundle import Settings, export_bundle
-from vae_export.sources import Source
+from vae_export.source import Source
 from vae_training.config import ModelConfig
 from vae_training.data import ImageSet
 from vae_training.model import VAE

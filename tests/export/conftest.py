@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from vae_export.bundle import Report, Settings, export_bundle
 from vae_export.cli import vae_export
 from vae_export.graphs import build_graphs
-from vae_export.sources import Source, load_source
+from vae_export.source import Source
+from vae_export.sources import load_source
 from vae_training import loop
 from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
 from vae_training.data import ImageSet

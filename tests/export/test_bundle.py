@@ -24,7 +24,8 @@ from vae_export.errors import GraphError, OpsetError, ParityError
 from vae_export.graphs import build_graphs
 from vae_export.parity import Tolerances
 from vae_export.readback import check_graph
-from vae_export.sources import Source, load_source
+from vae_export.source import Source
+from vae_export.sources import load_source
 from vae_runtime.card import Card
 from vae_runtime.errors import OutputExistsError
 from vae_training import loop

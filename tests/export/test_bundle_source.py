@@ -18,7 +18,8 @@ from onnx import helper, numpy_helper
 import vae_runtime
 from vae_export.bundle import Report, Settings, export_bundle
 from vae_export.errors import SourceError
-from vae_export.sources import Source, is_bundle, load_source
+from vae_export.source import Source
+from vae_export.sources import is_bundle, load_source
 from vae_runtime.errors import BundleError
 from vae_training.config import Config, ModelConfig
 from vae_training.data import ImageSet

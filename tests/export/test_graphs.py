@@ -17,7 +17,7 @@ import torch
 from vae_export.graphs import add_cards, build_graphs, example_inputs
 from vae_export.opsets import supported_opsets
 from vae_export.readback import check_graph
-from vae_export.sources import Source
+from vae_export.source import Source
 from vae_runtime.card import METADATA_KEY, Card, Likelihood
 from vae_runtime.scan import scan
 from vae_training.config import ModelConfig

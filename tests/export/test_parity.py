@@ -14,7 +14,7 @@ import vae_runtime
 from vae_export.bundle import Report
 from vae_export.errors import ParityError
 from vae_export.parity import BATCH_SIZES, Difference, Tolerances, compare, require_parity
-from vae_export.sources import Source
+from vae_export.source import Source
 from vae_training.config import ModelConfig
 from vae_training.data import ImageSet
 from vae_training.model import VAE

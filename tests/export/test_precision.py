@@ -21,7 +21,7 @@ from vae_export.cli import vae_export
 from vae_export.errors import ParityError, SettingError
 from vae_export.parity import TOLERANCES, compare, require_parity
 from vae_export.quality import psnr
-from vae_export.sources import Source
+from vae_export.source import Source
 from vae_training.config import ModelConfig
 from vae_training.data import ImageSet
 from vae_training.model import VAE

@@ -21,7 +21,8 @@ from vae_export.graphs import build_prior
 from vae_export.opsets import supported_opsets
 from vae_export.prior_parity import compare_prior
 from vae_export.readback import require_scan
-from vae_export.sources import Source, load_source
+from vae_export.source import Source
+from vae_export.sources import load_source
 from vae_runtime.latent import noise
 from vae_training import loop
 from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig

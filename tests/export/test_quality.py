@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import vae_runtime
 from vae_export.bundle import Report
 from vae_export.quality import mean_psnr, measure_quality
-from vae_export.sources import Source
+from vae_export.source import Source
 
 
 @given(st.integers(0, 2**32), st.integers(1, 5), st.sampled_from([1, 3]))

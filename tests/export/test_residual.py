@@ -20,7 +20,8 @@ from vae_export.errors import SourceError
 from vae_export.graphs import build_graphs
 from vae_export.opsets import supported_opsets
 from vae_export.readback import check_graph
-from vae_export.sources import Source, load_source
+from vae_export.source import Source
+from vae_export.sources import load_source
 from vae_runtime.onnx_schema import OPERATORS
 from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
 from vae_training.data import ImageSet

@@ -19,7 +19,8 @@ from torch.distributions import Normal, kl_divergence
 import vae_runtime
 from vae_export.bundle import Report, Settings, export_bundle
 from vae_export.score_calibration import FEWEST, PERCENTAGES, calibrate_scores
-from vae_export.sources import Source, load_source
+from vae_export.source import Source
+from vae_export.sources import load_source
 from vae_runtime import Likelihood, NonFiniteError
 from vae_training.data import ImageSet, split
 from vae_training.likelihood import discretized_logistic_nll, gaussian_nll

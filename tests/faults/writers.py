@@ -29,7 +29,7 @@ import torch
 
 import vae_export.bundle
 from vae_export import readback
-from vae_export.sources import Source
+from vae_export.source import Source
 from vae_runtime import renaming, session
 from vae_runtime.cli.exits import run_command
 from vae_runtime.cli.main import vae_run
