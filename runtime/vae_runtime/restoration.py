@@ -149,8 +149,6 @@ class Fit:
     def step(self) -> bool:
         """Go a step, and say whether there is any left to go."""
         rows = self._unsettled
-        if not len(rows):
-            return False
         slopes, curvature = self._derivatives(rows)
         self._curvature[rows] = curvature
         damped = curvature + self._damping[rows, None, None] * np.eye(curvature.shape[1])
