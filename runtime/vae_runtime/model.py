@@ -193,7 +193,8 @@ class Model:
 
         Args:
             n: how many, 0 included.
-            seed: the same seed gives the same latents everywhere; None draws differently every time.
+            seed: the same seed gives the same noise everywhere, and the same latents but for the rounding of a
+                learned prior; None draws differently every time.
             temperature: the noise is multiplied by it; below 1 images are nearer to the average.
             observation_noise: draw from p(x given z), as the card's likelihood has it, instead of giving its mean:
                 of the same latents, and the same for a seed however many are drawn, and by how many threads.
