@@ -16,11 +16,13 @@ Put = Callable[..., Path]
 
 @pytest.fixture
 def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Put:
-    """Put the record of a distribution into one of two folders that are all there is on the path."""
+    """Put the record of a distribution into one of two folders, beside which only Python's own are on the path."""
     folders = [tmp_path / "first", tmp_path / "second"]
     for folder in folders:
         folder.mkdir()
-    monkeypatch.setattr(sys, "path", [str(tmp_path / "no such folder"), *map(str, folders), str(folders[0])])
+    own = [path for path in sys.path if "site-packages" not in path]
+    path = [tmp_path / "no such folder", *folders, folders[0], *own]
+    monkeypatch.setattr(sys, "path", list(map(str, path)))
 
     def one(folder: str, name: str, file: str = "METADATA", text: str | None = None) -> Path:
         record = tmp_path / folder / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -109,7 +110,10 @@ def open_model(options: dict[str, Any]) -> Model:
     from vae_runtime.model import load
 
     chosen = {name: value for name, value in options.items() if name != "model" and value is not None}
-    return load(options["model"], **chosen)
+    model = load(options["model"], **chosen)
+    gc.freeze()  # what was imported is no garbage now either
+    gc.enable()  # from here on it may take hours
+    return model
 
 
 def _require_fit(count: int | None, rows: int | None, columns: int | None) -> None:
