@@ -20,6 +20,8 @@ _WHEELS = (
     "ort-nightly-gpu",
 )
 
+_UNKNOWN = "of unknown version"
+
 _RECORD = re.compile(r"([^-]+)-[^-]+\.(dist-info|egg-info|egg)")
 
 
@@ -43,8 +45,9 @@ def installed_wheels() -> dict[str, str]:
     versions: dict[str, str] = {}
     for name in _WHEELS:
         try:
-            # Damaged metadata may tell no version.
-            versions[name] = metadata.version(name) or "of unknown version"
+            versions[name] = metadata.version(name) or _UNKNOWN
         except metadata.PackageNotFoundError:
             continue
+        except (KeyError, DeprecationWarning):  # damaged metadata tell none: what newer Pythons make of that
+            versions[name] = _UNKNOWN
     return versions
