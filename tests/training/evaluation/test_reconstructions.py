@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vae_training.evaluation import reconstructions
 from vae_training.evaluation.reconstructions import measure_nearness
 
 
@@ -41,3 +42,17 @@ def test_one_equal_image_among_others_does_not_drown_them() -> None:
     others = images.copy()
     others[1] += 0.1  # 20 dB
     assert measure_nearness(images, others).psnr == pytest.approx(60.0, abs=1e-3)
+
+
+def test_images_are_compared_a_few_at_a_time_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = np.random.default_rng(0)
+    images = draws.uniform(0, 1, (7, 3, 16, 12)).astype(np.float32)
+    others = np.clip(images + draws.normal(0, 0.1, images.shape), 0, 1).astype(np.float32)
+    whole, largest = measure_nearness(images, others), []
+    of_each = reconstructions._of_each
+    monkeypatch.setattr(reconstructions, "_AT_ONCE", 2 * images[0].size + 1)
+    monkeypatch.setattr(
+        reconstructions, "_of_each", lambda *pair: largest.append(len(pair[0])) or of_each(*pair)
+    )
+    assert measure_nearness(images, others) == pytest.approx(whole)
+    assert largest == [2, 2, 2, 1]
