@@ -19,8 +19,8 @@ from measuring.promises import OURS, OURS_INT8, OURS_PLAIN, SCORING
 from measuring.rows import Row
 from measuring.turns import Call, measure_in_turns
 from vae_runtime import load, noise
-from vae_training.compiling import decoder_multiply_adds, encoder_multiply_adds
 from vae_training.config import ModelConfig
+from vae_training.costs import decoder_multiply_adds, encoder_multiply_adds
 from vae_training.kl_shaping import kl_per_latent
 
 if TYPE_CHECKING:
