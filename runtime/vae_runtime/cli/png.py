@@ -17,7 +17,7 @@ def save_png(path: Path, picture: Pictures) -> None:
         "picture.png"  # for a name, other than for a format, Pillow loads no plugins of other formats
     )
     Image.fromarray(picture).save(encoded)
-    path.write_bytes(encoded.getbuffer())  # at once: Pillow would look into the file in between
+    path.write_bytes(encoded.getvalue())  # at once: Pillow would look into the file in between
 
 
 def enlarge(picture: Pictures, factor: int) -> Pictures:
