@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
+from two_heaps import two_heaps
 
 from vae_training import loop
 from vae_training.checkpoint import newest_checkpoint
-from vae_training.config import Config, ModelConfig
+from vae_training.config import Config
 from vae_training.data import ImageSet
 from vae_training.errors import CheckpointError, ConfigError
 from vae_training.flow import Flow
 from vae_training.interruption import Interrupted
 from vae_training.loop import Trainer
-from vae_training.model import VAE
 from vae_training.posteriors import Posteriors
 from vae_training.prior_fitting import fit_prior
 from vae_training.run_folder import RunFolder
@@ -70,25 +70,8 @@ def test_a_flow_that_was_not_trained_is_the_normal_distribution_that_it_began_wi
     torch.testing.assert_close(drawn.t().cov(), covariance(6), rtol=0.05, atol=0.05)
 
 
-class TwoHeaps(torch.nn.Module):
-    """An encoder that puts dark images to one place and bright ones to another."""
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        side = (image.mean((1, 2, 3)) > 0.5).float() * 2 - 1
-        mean = torch.stack([2 * side, side, 0 * side], dim=1)
-        return mean, torch.full_like(mean, math.log(0.09))
-
-
-def two_heaps() -> tuple[Any, Tensor]:
-    model = VAE(ModelConfig(8, 8, 1, (2, 2), 3))
-    model.encoder = TwoHeaps()  # type: ignore[assignment]
-    images = torch.zeros(400, 1, 8, 8, dtype=torch.uint8)
-    images[::2] = 255
-    return model, images
-
-
 def test_a_fit_finds_two_heaps_that_no_normal_distribution_could_be() -> None:
-    model, images = two_heaps()
+    model, images = two_heaps(bright_every=2)
     fitted = fit_prior("flow", model, images[:300], images[300:], seed=0)
     flow, nll, standard = fitted.prior, -fitted.reached, -fitted.standard
     # Two heaps of standard deviation 0.3 in three directions, either with probability one half.
@@ -105,7 +88,7 @@ def test_a_fit_finds_two_heaps_that_no_normal_distribution_could_be() -> None:
 
 
 def test_the_same_seed_fits_the_same_flow_and_leaves_other_randomness_alone() -> None:
-    model, images = two_heaps()
+    model, images = two_heaps(bright_every=2)
 
     def fitted_flow(seed: int) -> dict[str, Tensor]:
         return fit_prior("flow", model, images[:300], images[300:], seed).prior.state_dict()
@@ -121,7 +104,7 @@ def test_the_same_seed_fits_the_same_flow_and_leaves_other_randomness_alone() ->
 
 
 def test_the_covariance_of_the_aggregated_posterior_is_that_of_what_is_drawn() -> None:
-    model, images = two_heaps()
+    model, images = two_heaps(bright_every=2)
     posteriors = Posteriors(model, images)
     many = torch.arange(400).repeat(300)
     drawn = posteriors.draw(many, torch.Generator().manual_seed(0))
@@ -129,7 +112,7 @@ def test_the_covariance_of_the_aggregated_posterior_is_that_of_what_is_drawn() -
 
 
 def test_a_latent_that_says_nothing_and_a_single_image_are_no_obstacle() -> None:
-    model, images = two_heaps()
+    model, images = two_heaps(bright_every=2)
     fitted = fit_prior("flow", model, images[:1], images[:0], seed=0)
     assert math.isfinite(fitted.reached)
     assert torch.isfinite(fitted.prior(torch.randn(10, 3))).all()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ import torch
 from sklearn.mixture import GaussianMixture as Reference
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
+from two_heaps import two_heaps
 
 from vae_training import flow_fitting
 from vae_training.checkpoint import newest_checkpoint, prior_from_weights
@@ -22,7 +22,6 @@ from vae_training.errors import CheckpointError, ConfigError, DivergedError
 from vae_training.loop import Trainer
 from vae_training.mixture import GaussianMixture
 from vae_training.mixture_fitting import COMPONENTS, fit_mixture
-from vae_training.model import VAE
 from vae_training.prior_fitting import fit_prior
 from vae_training.run_folder import RunFolder
 
@@ -113,28 +112,11 @@ def test_a_fit_is_as_good_as_that_of_scikit_learn(reference: MixtureSameFamily) 
     assert steps == sorted(steps)
 
 
-class TwoHeaps(torch.nn.Module):
-    """An encoder that puts dark images to one place and bright ones to another."""
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        side = (image.mean((1, 2, 3)) > 0.5).float() * 2 - 1
-        mean = torch.stack([2 * side, side, 0 * side], dim=1)
-        return mean, torch.full_like(mean, math.log(0.09))
-
-
-def two_heaps() -> tuple[Any, Tensor]:
-    model = VAE(ModelConfig(8, 8, 1, (2, 2), 3))
-    model.encoder = TwoHeaps()  # type: ignore[assignment]
-    images = torch.zeros(400, 1, 8, 8, dtype=torch.uint8)
-    images[::4] = 255
-    return model, images
-
-
 @pytest.mark.parametrize("held_out", [100, 0])
 def test_two_heaps_are_found_with_their_posteriors_spread_and_two_components_are_enough(
     held_out: int,
 ) -> None:
-    model, images = two_heaps()
+    model, images = two_heaps(bright_every=4)
     fitted = fit_prior("mixture", model, images[: 400 - held_out], images[400 - held_out :], seed=0)
     entropy = 1.5 * math.log(2 * math.pi * math.e * 0.09) - 0.25 * math.log(0.25) - 0.75 * math.log(0.75)
     assert fitted.reached == pytest.approx(-entropy, abs=0.25)
@@ -156,7 +138,7 @@ def test_the_best_is_whichever_makes_held_out_latents_more_probable_and_the_othe
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(flow_fitting, "_STEPS", 100)  # enough to be something
-    model, images = two_heaps()
+    model, images = two_heaps(bright_every=4)
     split = images[:300], images[300:]
     flow, mixture, best = (fit_prior(kind, model, *split, seed=0) for kind in ("flow", "mixture", "best"))
     names = {flow.reached: "a flow", mixture.reached: "a mixture of 2 normal distributions"}
@@ -171,7 +153,7 @@ def test_the_best_is_whichever_makes_held_out_latents_more_probable_and_the_othe
 
 
 def test_the_same_seed_fits_the_same_mixture_and_leaves_other_randomness_alone() -> None:
-    model, images = two_heaps()
+    model, images = two_heaps(bright_every=4)
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
@@ -184,7 +166,7 @@ def test_the_same_seed_fits_the_same_mixture_and_leaves_other_randomness_alone()
 
 
 def test_a_single_image_is_no_obstacle_and_its_mixture_is_its_posterior() -> None:
-    model, images = two_heaps()
+    model, images = two_heaps(bright_every=4)
     fitted = fit_prior("mixture", model, images[:1], images[:0], seed=0)
     drawn = draw(fitted.prior, 2000)  # type: ignore[arg-type]
     torch.testing.assert_close(drawn.mean(0), torch.tensor([2.0, 1.0, 0.0]), rtol=0, atol=0.05)
@@ -201,7 +183,7 @@ class Nowhere(torch.nn.Module):
 
 @pytest.mark.parametrize("kind", ["flow", "mixture"])
 def test_posteriors_that_are_not_finite_are_said_to_be(kind: str) -> None:
-    model, images = two_heaps()
+    model, images = two_heaps(bright_every=4)
     model.encoder = Nowhere()
     with pytest.raises(DivergedError, match="posteriors that are not finite"):
         fit_prior(kind, model, images[:300], images[300:], seed=0)
@@ -217,7 +199,7 @@ class OneLine(torch.nn.Module):
 
 @pytest.mark.parametrize("kind", ["flow", "mixture"])
 def test_posteriors_without_a_covariance_to_compute_with_are_said_to_be(kind: str) -> None:
-    model, images = two_heaps()
+    model, images = two_heaps(bright_every=4)
     model.encoder = OneLine()
     with pytest.raises(
         DivergedError, match="no prior can be fitted to the encoder's posteriors, whose covar"

@@ -37,7 +37,7 @@ def share_of_faces(images: Images) -> float:
     from skimage.data import lbp_frontal_face_cascade_filename
     from skimage.feature import Cascade
 
-    detector = Cascade(lbp_frontal_face_cascade_filename())  # type: ignore[no-untyped-call]
+    detector = Cascade(lbp_frontal_face_cascade_filename())  # type: ignore[no-untyped-call]  # untyped
     found = [
         detector.detect_multi_scale(
             _with_room(picture), _FINER, 1, (_SIDE // 2, _SIDE // 2), (_WHOLE, _WHOLE), min_neighbor_number=1
