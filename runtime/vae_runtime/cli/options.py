@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    _SizeParamType = click.ParamType[tuple[int, int]]
-    _StrengthsParamType = click.ParamType[tuple[float, ...]]
-    _BoxParamType = click.ParamType[tuple[int, int, int, int]]
+    _TupleParamType = click.ParamType[tuple[Any, ...]]
 else:
-    _SizeParamType = _StrengthsParamType = _BoxParamType = click.ParamType  # not generic before click 8.2
+    _TupleParamType = click.ParamType  # not generic before click 8.2
 
 
 _NUMBER = re.compile(r"[+-]?([0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9})", re.ASCII)
@@ -34,33 +32,48 @@ class Number(click.FloatRange):
         return number
 
 
-class Size(_SizeParamType):
+class Several(_TupleParamType):
+    """Several values that are typed as one word. A kind of them says how it is read, shown in help, and asked for."""
+
+    metavar: str
+    expected: str
+
+    def parse(self, typed: str) -> tuple[Any, ...] | None:
+        """Return the values; None where nothing of this kind was typed."""
+        raise NotImplementedError  # each kind has its own
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        """Parse what was typed."""
+        if isinstance(value, tuple):
+            return value
+        values = self.parse(str(value))
+        if values is None:
+            raise click.BadParameter(f"{str(value)[:50]!r}: expected {self.expected}", ctx, param)
+        return values
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002 - click's
+        """Return how help shows it."""
+        return self.metavar
+
+
+class Size(Several):
     """One number, or two with a separator between them: `24` or `24x32`, as (24, 24) or (24, 32)."""
 
     name = "size"
 
     def __init__(self, separator: str = "x") -> None:
         self.separator = separator
+        self.metavar = f"N[{separator}N]"
+        self.expected = f"a number above 0 of at most {MOST_DIGITS} digits, or two as in 24{separator}32"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        """Parse what was typed."""
-        if isinstance(value, tuple):
-            return value
-        parts = str(value).lower().split(self.separator)
+    def parse(self, typed: str) -> tuple[int, int] | None:
+        """Return both numbers."""
+        parts = typed.lower().split(self.separator)
         if len(parts) in (1, 2) and all(map(is_size, parts)):
             return int(parts[0]), int(parts[-1])
-        raise click.BadParameter(
-            f"{str(value)[:50]!r}: expected a number above 0 of at most {MOST_DIGITS} digits, "
-            f"or two as in 24{self.separator}32",
-            ctx,
-            param,
-        )
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002 - click's
-        """Return how help shows it."""
-        return f"N[{self.separator}N]"
+        return None
 
 
 def is_size(part: str) -> bool:
@@ -68,55 +81,35 @@ def is_size(part: str) -> bool:
     return part.isascii() and part.isdigit() and len(part) <= MOST_DIGITS and int(part) > 0
 
 
-class Strengths(_StrengthsParamType):
+class Strengths(Several):
     """One number, or two with dots between them: `1.5` or `-2..2`, as (1.5,) or (-2.0, 2.0)."""
 
     name = "strengths"
+    metavar = "X[..Y]"
+    expected = f"a number from {-_STRONGEST:g} to {_STRONGEST:g}, or two as in -2..2"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        """Parse what was typed."""
-        if isinstance(value, tuple):
-            return value
-        parts = str(value).split("..")
+    def parse(self, typed: str) -> tuple[float, ...] | None:
+        """Return the numbers."""
+        parts = typed.split("..")
         if len(parts) in (1, 2) and all(map(_NUMBER.fullmatch, parts)):
             strengths = tuple(map(float, parts))
             if max(map(abs, strengths)) <= _STRONGEST:
                 return strengths
-        raise click.BadParameter(
-            f"{str(value)[:50]!r}: expected a number from {-_STRONGEST:g} to {_STRONGEST:g}, or two as in -2..2",
-            ctx,
-            param,
-        )
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002 - click's
-        """Return how help shows it."""
-        return "X[..Y]"
+        return None
 
 
-class Box(_BoxParamType):
+class Box(Several):
     """Four whole numbers with commas between them, the last two above 0: x, y, width, height."""
 
     name = "box"
+    metavar = "X,Y,WIDTH,HEIGHT"
+    expected = "X,Y,WIDTH,HEIGHT as in 4,6,16,8, width and height above 0"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int, int, int]:
-        """Parse what was typed."""
-        if isinstance(value, tuple):
-            return value
-        parts = str(value).split(",")
+    def parse(self, typed: str) -> tuple[int, int, int, int] | None:
+        """Return the numbers."""
+        parts = typed.split(",")
         if len(parts) == 4 and all(part == "0" or is_size(part) for part in parts):
             x, y, width, height = map(int, parts)
             if width and height:
                 return x, y, width, height
-        raise click.BadParameter(
-            f"{str(value)[:50]!r}: expected X,Y,WIDTH,HEIGHT as in 4,6,16,8, width and height above 0",
-            ctx,
-            param,
-        )
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002 - click's
-        """Return how help shows it."""
-        return "X,Y,WIDTH,HEIGHT"
+        return None
