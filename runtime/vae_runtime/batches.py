@@ -19,7 +19,8 @@ from vae_runtime.requests import Dtype, ImageArray, require_temperature
 from vae_runtime.score import Score, Scorer, new_scores
 from vae_runtime.streams import Batch, in_order
 
-_BATCH = 1024  # images at a time: enough that handing them over costs nothing beside making them
+# Handing so much over costs nothing beside making it.
+_BATCH, _CHUNKS_A_BATCH = 1024, 16
 _AT_ONCE = 4  # batches: at the taker's, being given, being made, and being thought of
 
 _Made = TypeVar("_Made")
@@ -31,7 +32,7 @@ class Batches:
     def __init__(self, engine: Engine) -> None:
         """Plan what this engine is to do."""
         self._engine = engine
-        self.usual_size = max(_BATCH, engine.chunk)
+        self.usual_size = max(engine.chunk, min(_BATCH, _CHUNKS_A_BATCH * engine.chunk))
 
     def size(self, batch: int | None, dtype: Dtype) -> int:
         """Return how many images a stream gives at a time, which there must be room for."""

@@ -6,18 +6,32 @@ releases Python's lock while it works, and no thread waits for another inside a 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
 
 from vae_runtime.helpers import Helpers, raise_first
 
-# Images per call. On two AVX-512 cores the rate is flat from 32 to 256 and this keeps the activations
+# Images per call at most. On two AVX-512 cores the rate is flat from 32 to 256 and this keeps the activations
 # (8 MB for the classic decoder) within the processors' cache.
 CHUNK = 64
 
+# Pixels per call, which say how much work an image is: so many take a millisecond or more, a few times what it
+# takes to start a thread for the next ones.
+_PIXELS = CHUNK * 24 * 24
+
 # On a GPU a call costs more than the work of a small chunk, and the calls queue on one stream anyway.
-GPU_CHUNK = 4096
+_TIMES_ON_A_GPU = 64
+
+
+def chunk_size(image_shape: tuple[int, int, int], *, on_gpu: bool) -> int:
+    """Return how many images of (C, H, W) go through a graph at once.
+
+    It is the same for any number of threads, so that these change no bit of what is made.
+    """
+    times = _TIMES_ON_A_GPU if on_gpu else 1
+    return max(1, min(CHUNK * times, _PIXELS * times // math.prod(image_shape)))
 
 
 def for_each_chunk(total: int, work: Callable[[slice], None], *, chunk: int, threads: int) -> None:

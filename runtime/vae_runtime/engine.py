@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vae_runtime.bundle import ROLES_OF_A_PRIOR, Bundle
 from vae_runtime.card import Card
-from vae_runtime.chunks import CHUNK, GPU_CHUNK, for_each_chunk
+from vae_runtime.chunks import chunk_size, for_each_chunk
 from vae_runtime.errors import BundleError, ClosedError, NonFiniteError, printable
 from vae_runtime.images import (
     Images,
@@ -53,7 +53,8 @@ class Engine:
         self.latent_bytes = 4 * self.latent_size
         self._pixels = math.prod(self.image_shape)
         self._surely_fit = ALWAYS_TRIED // (2 * self.latent_bytes + 4 * self._pixels)
-        self.chunk, self.threads = (CHUNK, allowed) if on_cpu else (GPU_CHUNK, 1)
+        self.chunk = chunk_size(self.image_shape, on_gpu=not on_cpu)
+        self.threads = allowed if on_cpu else 1
 
     @property
     def providers(self) -> tuple[str, ...]:

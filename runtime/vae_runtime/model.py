@@ -242,7 +242,8 @@ class Model:
             n: how many images in all; None: without end.
             seed: as `sample`.
             temperature: as `sample`.
-            batch: how many images at a time, the last ones may be fewer. None: 1024 on the CPU, 4096 elsewhere.
+            batch: how many images at a time, the last ones may be fewer. None: 1024 on the CPU, 4096 elsewhere, or
+                fewer where they are larger than 24x24.
             observation_noise: as `sample`.
             dtype: `float32` for images, `uint8` for pictures.
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vae_runtime.chunks import for_each_chunk
+from vae_runtime.chunks import CHUNK, chunk_size, for_each_chunk
 
 
 @given(total=st.integers(0, 60), chunk=st.integers(1, 20), threads=st.integers(1, 4))
@@ -28,6 +28,24 @@ def test_the_pieces_cover_everything_once_and_in_order(total: int, chunk: int, t
 def test_as_many_threads_work_as_were_asked_for() -> None:
     both_there = threading.Barrier(2, timeout=30)
     for_each_chunk(2, lambda _: both_there.wait() and None, chunk=1, threads=2)
+
+
+@given(
+    shape=st.tuples(st.sampled_from([1, 3]), st.integers(1, 300), st.integers(1, 300)), on_gpu=st.booleans()
+)
+def test_a_chunk_holds_a_bounded_number_of_images_and_of_pixels(
+    shape: tuple[int, int, int], on_gpu: bool
+) -> None:
+    chunk, most = chunk_size(shape, on_gpu=on_gpu), CHUNK * (64 if on_gpu else 1)
+    pixels, most_pixels = shape[0] * shape[1] * shape[2], most * 24 * 24
+    assert 1 <= chunk <= most
+    assert chunk * pixels <= max(pixels, most_pixels)
+    assert chunk == most or (chunk + 1) * pixels > most_pixels, "there is room for more"
+
+
+def test_faces_of_24x24_go_64_at_a_time_and_larger_ones_fewer() -> None:
+    shapes = [(1, 16, 16), (1, 24, 24), (1, 64, 64), (3, 128, 128)]
+    assert [chunk_size(shape, on_gpu=False) for shape in shapes] == [64, 64, 9, 1]
 
 
 @pytest.mark.parametrize(("total", "threads"), [(3, 4), (8, 1)])
@@ -57,7 +75,7 @@ def test_an_interruption_leaves_the_rest_out_whenever_it_comes(run_python: Any) 
     finished = run_python(
         """
 import gc, signal, time
-from vae_runtime.chunks import for_each_chunk
+from vae_runtime.chunks import CHUNK, chunk_size, for_each_chunk
 gc.disable()  # an interruption in a finalizer is lost, whoever's it is
 def interrupt(*_):
     raise KeyboardInterrupt
