@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import venv
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -71,6 +73,14 @@ def test_the_wheel_is_small_and_holds_what_it_should(wheel: Path) -> None:
     assert {name.split("/")[0].split("-")[0] for name in names} == {
         "vae_runtime", "vae_training", "vae_export", "vae_edge",
     }  # fmt: skip
+
+
+def test_of_the_embedded_set_the_wheel_holds_the_images(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = io.BytesIO(archive.read("vae_training/data/faces24.npz"))
+    with np.load(packed) as shipped, np.load(ROOT / "data" / "faces24.npz") as whole:
+        assert shipped.files == ["images"]
+        np.testing.assert_array_equal(shipped["images"], whole["images"])
 
 
 def test_nothing_heavy_comes_along(installed: Path) -> None:
