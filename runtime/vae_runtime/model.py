@@ -1,27 +1,22 @@
-"""The model: one object that encodes, decodes, samples, reconstructs, interpolates and scores."""
+"""The model: one object that encodes, decodes, samples, reconstructs, interpolates, restores and scores."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vae_runtime.attributes import as_direction, require_strength
-from vae_runtime.batches import Batches
 from vae_runtime.bundle import MOST_MODEL_BYTES, Bundle, read_bundle
-from vae_runtime.card import Card
-from vae_runtime.engine import Engine
 from vae_runtime.errors import BundleError
-from vae_runtime.images import as_array, is_whole_number, to_uint8
-from vae_runtime.latent import Latents, Posterior, noise
+from vae_runtime.generative import GenerativeModel
+from vae_runtime.images import as_array, to_uint8
 from vae_runtime.likelihoods import Numbers
 from vae_runtime.memory import explain_exhaustion
-from vae_runtime.observation import ObservationNoise
-from vae_runtime.prior import log_density, path_through, to_noise
-from vae_runtime.requests import FLOAT32, Dtype, ImageArray, as_count, image_dtype, require_temperature
+from vae_runtime.requests import FLOAT32, Dtype, ImageArray, image_dtype
 from vae_runtime.restoration import STEPS, Restorer, as_mask, require_noise_scale, without_missing
 from vae_runtime.score import BYTES_OF_ONE, Score, Scorer, new_scores, percentiles
 
@@ -70,292 +65,16 @@ def load(
     return Model(bundle, provider, threads, check_finite=check_finite)
 
 
-class Model:
+class Model(GenerativeModel):
     """An opened bundle. Safe to call from several threads; can be pickled, and is opened again then.
 
     Images go in as (N, C, H, W) float32 in [0, 1], or as (N, H, W) or (N, H, W, C) uint8 pictures. They
     come out as (N, C, H, W) float32 in [0, 1], or as pictures with `dtype="uint8"`. Latents are (N, D)
     float32. N is any number, 0 included: large requests are worked off in chunks.
+
+    It encodes, decodes and reconstructs (`Autoencoder`), samples, leads from latent to latent and knows how
+    probable they are (`GenerativeModel`), and besides changes, restores and scores images.
     """
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        provider: str = "auto",
-        threads: int | None = None,
-        *,
-        check_finite: bool = True,
-    ) -> None:
-        """Open the graphs of a bundle that was read; `load` reads it."""
-        self._bundle = bundle
-        self._provider = provider
-        self._threads = threads
-        self._engine = Engine(bundle, provider, threads, check_finite=check_finite)
-        self._batches = Batches(self._engine)
-
-    @property
-    def card(self) -> Card:
-        """What the decoder says of itself; the other graphs say the same."""
-        return self._engine.card
-
-    @property
-    def graphs(self) -> tuple[str, ...]:
-        """The roles of the bundle's graphs: `encoder`, `decoder`, and what it has of a prior."""
-        return self._engine.roles
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the bundle's SHA256SUMS: what `load(..., expect_sha256=...)` takes.
-
-        Empty where the model was not read from a folder.
-        """
-        return self._bundle.sha256
-
-    @property
-    def providers(self) -> tuple[str, ...]:
-        """The providers that really run the graphs, by their short names."""
-        return self._engine.providers
-
-    @explain_exhaustion
-    def encode(self, images: npt.ArrayLike) -> Posterior:
-        """Return the posterior of images.
-
-        Args:
-            images: (N, C, H, W) float in [0, 1], or (N, H, W) or (N, H, W, C) uint8.
-
-        Returns:
-            mean and logvar, each (N, D) float32.
-
-        Raises:
-            InputError: a wrong type, shape or range, or NaN.
-            NonFiniteError: the model produced NaN or infinity.
-            ResourceLimitError: not enough memory.
-        """
-        engine = self._engine
-        given = engine.checked_images(as_array(images, "images"))
-        engine.require_room(len(given), 2 * engine.latent_bytes, "posteriors")
-        if 0 < len(given) <= engine.chunk:
-            return Posterior(*(output.copy() for output in engine.encode(given)))
-        mean, logvar = engine.new_latents(2, len(given))
-
-        def work(piece: slice) -> None:
-            mean[piece], logvar[piece] = engine.encode(given[piece])
-
-        engine.in_chunks(len(given), work)
-        return Posterior(mean, logvar)
-
-    @explain_exhaustion
-    def decode(self, latents: npt.ArrayLike, *, dtype: Dtype = "float32") -> ImageArray:
-        """Return the images of latents: the mean of p(x given z).
-
-        Args:
-            latents: (N, D) floating point.
-            dtype: `float32` for images, `uint8` for pictures.
-
-        Returns:
-            (N, C, H, W) float32 in [0, 1]; or (N, H, W) where C is 1, else (N, H, W, C), uint8.
-
-        Raises:
-            InputError: a wrong type or shape, or NaN.
-            NonFiniteError: the model produced NaN or infinity.
-            ResourceLimitError: not enough memory.
-        """
-        engine = self._engine
-        array = as_array(latents, "latents")
-        engine.require_latents(array)
-        checked = engine.checked_latents(array)
-        images = engine.new_images(len(checked), dtype)
-        # The shortest way: for one image all else would be a third of the time.
-        if 0 < len(checked) <= engine.chunk:
-            engine.decode_into(checked, images)
-            return images
-
-        def work(piece: slice) -> None:
-            engine.decode_into(checked[piece], images[piece])
-
-        engine.in_chunks(len(checked), work)
-        return images
-
-    @explain_exhaustion
-    def sample(
-        self,
-        n: int,
-        seed: int | None = None,
-        temperature: float = 1.0,
-        *,
-        observation_noise: bool = False,
-        dtype: Dtype = "float32",
-    ) -> ImageArray:
-        """Return `n` new images: noise through the prior and the decoder.
-
-        What the decoder gives is the mean of p(x given z), and what is shown of a model as a rule. A draw from the
-        model as the theory has it is a draw from that distribution, with noise in every pixel.
-
-        Args:
-            n: how many, 0 included.
-            seed: the same seed gives the same noise everywhere, and the same latents but for the rounding of a
-                learned prior; None draws differently every time.
-            temperature: the noise is multiplied by it; below 1 images are nearer to the average.
-            observation_noise: draw from p(x given z), as the card's likelihood has it, instead of giving its mean:
-                of the same latents, and the same for a seed however many are drawn, and by how many threads.
-            dtype: `float32` for images, `uint8` for pictures.
-
-        Returns:
-            As `decode`.
-
-        Raises:
-            InputError: a negative number or temperature, or a seed that is not a whole number.
-            BundleError: observation noise of a likelihood that is not known.
-            ResourceLimitError: not enough memory; said before anything is drawn.
-        """
-        engine, count = self._engine, as_count(n)
-        engine.require_room_for_decoding(count, dtype)
-        if count <= engine.chunk and not observation_noise:
-            return self.decode(self.sample_latents(count, seed, temperature), dtype=dtype)
-        engine.require_open()
-        images = engine.new_images(count, dtype)
-        noises = self._batches.of_noise(count, seed, temperature, size=self._batches.usual_size)
-        pixel_noise = ObservationNoise(self.card, seed, engine.source) if observation_noise else None
-        planned = self._batches.sampling(noises, lambda start, stop: images[start:stop], pixel_noise)
-        for _ in self._batches.done(planned):
-            pass
-        return images
-
-    def sample_stream(
-        self,
-        n: int | None = None,
-        seed: int | None = None,
-        temperature: float = 1.0,
-        *,
-        batch: int | None = None,
-        observation_noise: bool = False,
-        dtype: Dtype = "float32",
-    ) -> Iterator[ImageArray]:
-        """Give new images batch by batch, any number of them in bounded memory.
-
-        While one batch is in your hands the next is being made, with all threads but yours; no more than that. The
-        latents are those of `sample` with the same seed, and with a `batch` that is a multiple of 64 the images are
-        so too, bit for bit. A stream is for one thread; any number of streams may be open. Closed, or forgotten, it
-        leaves nothing behind.
-
-        Args:
-            n: how many images in all; None: without end.
-            seed: as `sample`.
-            temperature: as `sample`.
-            batch: how many images at a time, the last ones may be fewer. None: 1024 on the CPU, 4096 elsewhere, or
-                fewer where they are larger than 24x24.
-            observation_noise: as `sample`.
-            dtype: `float32` for images, `uint8` for pictures.
-
-        Yields:
-            (batch, C, H, W) float32 in [0, 1]; or (batch, H, W) where C is 1, else (batch, H, W, C), uint8.
-
-        Raises:
-            InputError: as `sample`, at once.
-            NonFiniteError: the model produced NaN or infinity; what came before has been given.
-            ClosedError: the model is closed, now or when the next batch is asked for.
-            ResourceLimitError: not enough memory for a few batches.
-        """
-        batches, engine = self._batches, self._engine
-        size = batches.size(batch, dtype)
-        noises = batches.of_noise(None if n is None else as_count(n), seed, temperature, size=size)
-        pixel_noise = ObservationNoise(self.card, seed, engine.source) if observation_noise else None
-        planned = batches.sampling(
-            noises, lambda start, stop: engine.new_images(stop - start, dtype), pixel_noise
-        )
-        return batches.stream(planned)
-
-    def decode_stream(
-        self,
-        latents: npt.NDArray[Any] | Iterable[npt.ArrayLike],
-        *,
-        batch: int | None = None,
-        dtype: Dtype = "float32",
-    ) -> Iterator[ImageArray]:
-        """Give the images of latents batch by batch, any number of them in bounded memory.
-
-        Args:
-            latents: one array (N, D), perhaps memory-mapped, or an iterable of arrays (K, D), perhaps without end.
-                For each array of at most `batch` latents there comes one of images; larger ones are cut. With more
-                than one thread, an iterable is asked for one array more than was worked off. What is given may be
-                changed afterwards.
-            batch: as `sample_stream`.
-            dtype: as `sample_stream`.
-
-        Yields:
-            As `sample_stream`.
-
-        Raises:
-            InputError: a wrong type or shape, or NaN: of one array at once, but for NaN, and else when its turn comes.
-            NonFiniteError, ClosedError, ResourceLimitError: as `sample_stream`.
-        """
-        batches, engine = self._batches, self._engine
-        pieces = batches.of_latents(latents, batches.size(batch, dtype))
-        return batches.stream(
-            batches.decoding(piece, engine.new_images(len(piece), dtype)) for piece in pieces
-        )
-
-    def encode_stream(
-        self, images: npt.NDArray[Any] | Iterable[npt.ArrayLike], *, batch: int | None = None
-    ) -> Iterator[Posterior]:
-        """Give the posteriors of images batch by batch, any number of them in bounded memory.
-
-        Args:
-            images: one array as `encode` takes it, perhaps memory-mapped, or an iterable of such arrays, as
-                `decode_stream` takes latents.
-            batch: as `sample_stream`.
-
-        Yields:
-            mean and logvar, each (batch, D) float32.
-
-        Raises:
-            InputError: a wrong type, shape or range, or NaN: type and shape of one array at once, and else when its
-                turn comes.
-            NonFiniteError, ClosedError, ResourceLimitError: as `sample_stream`.
-        """
-        batches = self._batches
-        pieces = batches.of_images(images, batches.size(batch, "float32"))
-        return batches.stream(map(batches.encoding, pieces))
-
-    def reconstruct_stream(
-        self,
-        images: npt.NDArray[Any] | Iterable[npt.ArrayLike],
-        *,
-        batch: int | None = None,
-        dtype: Dtype = "float32",
-    ) -> Iterator[ImageArray]:
-        """Give images as the model sees them batch by batch: arguments and errors as `encode_stream`.
-
-        Yields:
-            As `decode_stream`.
-        """
-        batches, engine = self._batches, self._engine
-        pieces = batches.of_images(images, batches.size(batch, dtype))
-        return batches.stream(
-            batches.reconstructing(piece, engine.new_images(len(piece), dtype)) for piece in pieces
-        )
-
-    @explain_exhaustion
-    def sample_latents(self, n: int, seed: int | None = None, temperature: float = 1.0) -> Latents:
-        """Return the latents, (n, D) float32, that `sample` decodes."""
-        engine, count = self._engine, as_count(n)
-        require_temperature(temperature)
-        engine.require_room(count, engine.latent_bytes, "latents")
-        drawn = noise(count, engine.latent_size, seed)
-        drawn *= np.float32(temperature)
-        if not engine.has("prior"):
-            return drawn
-
-        def work(piece: slice) -> None:
-            drawn[piece] = engine.through_prior(drawn[piece])
-
-        engine.in_chunks(len(drawn), work)
-        return drawn
-
-    @explain_exhaustion
-    def reconstruct(self, images: npt.ArrayLike, *, dtype: Dtype = "float32") -> ImageArray:
-        """Return images as the model sees them: decoded from the posterior mean. Arguments as `encode`."""
-        return self.decode(self.encode(images).mean, dtype=dtype)
 
     @explain_exhaustion
     def edit(
@@ -452,113 +171,6 @@ class Model:
         return restored if asked is FLOAT32 else to_uint8(restored)
 
     @explain_exhaustion
-    def interpolate(
-        self,
-        a: npt.ArrayLike,
-        b: npt.ArrayLike,
-        steps: int,
-        method: str = "slerp",
-        *,
-        through_prior: bool | None = None,
-        dtype: Dtype = "float32",
-    ) -> ImageArray:
-        """Return the images on the way from one latent to another, both ends included.
-
-        Args:
-            a: (D,) where the way begins.
-            b: (D,) where it ends.
-            steps: how many images; at least 2.
-            method: `slerp` along an arc, `lerp` or `linear` along a straight line.
-            through_prior: as `latent_path`.
-            dtype: `float32` for images, `uint8` for pictures.
-
-        Returns:
-            `steps` images, as `decode`.
-
-        Raises:
-            InputError, BundleError: as `latent_path`.
-            NonFiniteError, ResourceLimitError: as `decode`.
-        """
-        if is_whole_number(steps):
-            self._engine.require_room_for_decoding(int(steps), dtype)
-        return self.decode(self.latent_path([a, b], steps, method, through_prior=through_prior), dtype=dtype)
-
-    @explain_exhaustion
-    def latent_path(
-        self,
-        points: Sequence[npt.ArrayLike] | npt.NDArray[Any],
-        steps: int,
-        method: str = "slerp",
-        *,
-        through_prior: bool | None = None,
-    ) -> Latents:
-        """Return the latents on the way through two or more, all of which are part of it where a step falls on them.
-
-        Where the model has a learned prior that can be undone (a flow; see `to_noise`), the way is that of the noise
-        behind the latents, sent through the prior: it stays where images are. A line between latents leads through
-        places that no image was ever put to.
-
-        Args:
-            points: (K, D), at least two.
-            steps: how many latents; at least 2, first and last among them.
-            method: `slerp` along arcs, `lerp` or `linear` along straight lines, in noise or in latents.
-            through_prior: False for latents always; True for noise, or an error; None for noise where it is possible.
-
-        Returns:
-            (steps, D) float32.
-
-        Raises:
-            InputError: fewer than two points or steps, points of a wrong size or type, NaN, or an unknown method.
-            BundleError: `through_prior` is True for a model whose prior cannot be undone.
-            NonFiniteError: a point is so far from all images that the prior knows no noise for it.
-            ResourceLimitError: not enough memory.
-        """
-        if is_whole_number(steps):
-            self._engine.require_room(int(steps), self._engine.latent_bytes, "latents")
-        return path_through(self._engine, points, steps, method, through_prior=through_prior)
-
-    @explain_exhaustion
-    def log_density(self, latents: npt.ArrayLike) -> Numbers:
-        """Return how probable latents are to the prior that `sample` draws from: log p(z), in nats.
-
-        Args:
-            latents: (N, D) floating point.
-
-        Returns:
-            (N,) float64. Without a learned prior it is that of the standard normal.
-
-        Raises:
-            InputError: a wrong type or shape, or NaN.
-            BundleError: the bundle has a learned prior and does not know its density.
-            NonFiniteError: latents so far out that their density is 0.
-            ResourceLimitError: not enough memory.
-        """
-        return log_density(self._engine, self._checked_latents(latents))
-
-    @explain_exhaustion
-    def to_noise(self, latents: npt.ArrayLike) -> Latents:
-        """Return the noise that the prior sends to latents, (N, D) float32: the latents where no prior was learned.
-
-        Args:
-            latents: (N, D) floating point.
-
-        Raises:
-            InputError: a wrong type or shape, or NaN.
-            BundleError: the prior cannot be undone: a mixture, or a bundle of an older vae-edge.
-            NonFiniteError: latents so far out that there is no noise for them.
-            ResourceLimitError: not enough memory.
-        """
-        return to_noise(self._engine, self._checked_latents(latents))
-
-    def _checked_latents(self, latents: npt.ArrayLike) -> Latents:
-        array = as_array(latents, "latents")
-        self._engine.require_latents(array)
-        checked = self._engine.checked_latents(array)
-        self._engine.require_room(len(checked), self._engine.latent_bytes, "latents")
-        self._engine.require_open()
-        return checked
-
-    @explain_exhaustion
     def score(self, images: npt.ArrayLike, *, samples: int = 1, seed: int | None = 0) -> Score:
         """Return how strange images are to the model: their negative ELBO, in nats.
 
@@ -603,7 +215,7 @@ class Model:
             images: as `encode_stream`.
             samples: as `score`.
             seed: as `score`; None draws once, for all batches.
-            batch: as `sample_stream`.
+            batch: as `decode_stream`.
 
         Yields:
             total, reconstruction and kl, each (batch,) float64.
