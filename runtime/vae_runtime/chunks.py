@@ -28,10 +28,12 @@ _TIMES_ON_A_GPU = 64
 def chunk_size(image_shape: tuple[int, int, int], *, on_gpu: bool) -> int:
     """Return how many images of (C, H, W) go through a graph at once.
 
-    It is the same for any number of threads, so that these change no bit of what is made.
+    It is the same for any number of threads, so that these change no bit of what is made, and a power of 2, so that
+    a stream's batches of a multiple of 64 are cut where one large request is.
     """
     times = _TIMES_ON_A_GPU if on_gpu else 1
-    return max(1, min(CHUNK * times, _PIXELS * times // math.prod(image_shape)))
+    most = min(CHUNK * times, _PIXELS * times // math.prod(image_shape))
+    return 1 << max(0, most.bit_length() - 1)
 
 
 def for_each_chunk(total: int, work: Callable[[slice], None], *, chunk: int, threads: int) -> None:

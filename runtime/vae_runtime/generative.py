@@ -78,8 +78,8 @@ class GenerativeModel(Autoencoder):
     ) -> Iterator[ImageArray]:
         """Give new images batch by batch, any number of them in bounded memory.
 
-        A stream as `decode_stream` gives it. The latents are those of `sample` with the same seed, and with a `batch`
-        that is a multiple of 64 the images are so too, bit for bit.
+        A stream as `decode_stream` gives it. The latents are those of `sample` with the same seed; on the CPU, with a
+        `batch` that is a multiple of 64, the images are so too, bit for bit.
 
         Args:
             n: how many images in all; None: without end.
