@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import shlex
 import sys
@@ -14,26 +13,9 @@ from click.core import ParameterSource
 
 from vae_runtime._version import __version__
 from vae_runtime.cli.exits import run_command
-from vae_runtime.cli.options import Number, Size
-from vae_training.config import (
-    ARCHITECTURES,
-    BETA_SCHEDULES,
-    COMPILE_CHOICES,
-    DEVICES,
-    LIKELIHOODS,
-    LONGEST_SIDE,
-    MOST,
-    MOST_BLOCKS,
-    PRIORS,
-    SCHEDULES,
-    WIDEST,
-    Config,
-    DataConfig,
-    ModelConfig,
-    TrainingConfig,
-)
+from vae_training.config import MOST, Config
 from vae_training.evaluation.command import evaluate
-from vae_training.options import Widths
+from vae_training.options import data_options, model_options, override, training_options
 
 if TYPE_CHECKING:
     from vae_training.checkpoint import Checkpoint
@@ -46,12 +28,6 @@ _RUNS = Path("runs")
 def main() -> None:
     """Run `vae-train` as a process."""
     run_command(vae_train, "vae-train")
-
-
-def _default(section: type, name: str) -> str:
-    value = next(f.default for f in dataclasses.fields(section) if f.name == name)
-    shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-    return f" [default: {shown}]"
 
 
 class _TrainingUnlessNamed(click.Group):
@@ -72,158 +48,9 @@ class _TrainingUnlessNamed(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     subcommand_metavar="[evaluate ...]",
 )
-@click.option(
-    "--data",
-    "source",
-    metavar="SOURCE",
-    help=(
-        "What to train on: a .npy or .npz file, a folder of pictures, or a name: faces, lfw, olivetti, lfw-subset, "
-        "digits, mnist, fashion-mnist, celeba." + _default(DataConfig, "source")
-    ),
-)
-@click.option("--array", metavar="NAME", help="Which array of an .npz holds the images.")
-@click.option(
-    "--groups",
-    metavar="NAME",
-    help="Which array of an .npz says what belongs together (one person), "
-    "so that validation is held out by group.",
-)
-@click.option("--image-size", type=Size(), help="Crop about the centre and resize to H or HxW.")
-@click.option("--channels", type=click.Choice(["1", "3"]), help="Train on gray (1) or colour (3).")
-@click.option(
-    "--validation",
-    type=Number(0, 0.9),
-    help="Share of the images to hold out." + _default(DataConfig, "validation"),
-)
-@click.option("--skip-bad", is_flag=True, default=None, help="Leave out pictures that cannot be read.")
-@click.option(
-    "--latent-size",
-    type=click.IntRange(1, WIDEST),
-    help="Number of latents." + _default(ModelConfig, "latent_size"),
-)
-@click.option(
-    "--architecture",
-    type=click.Choice(ARCHITECTURES),
-    help="The layers; residual is for larger images." + _default(ModelConfig, "architecture"),
-)
-@click.option(
-    "--filters",
-    type=Widths(),
-    help="Output channels of the convolutions that halve the image, one after the other; of the residual "
-    "architecture by default what suits the images' size. [default: 32,64]",
-)
-@click.option(
-    "--blocks",
-    type=click.IntRange(0, MOST_BLOCKS),
-    help="Residual blocks behind each of them." + _default(ModelConfig, "blocks"),
-)
-@click.option(
-    "--epochs",
-    type=click.IntRange(1, MOST),
-    help="Passes over the images." + _default(TrainingConfig, "epochs"),
-)
-@click.option(
-    "--batch-size",
-    type=click.IntRange(1, MOST),
-    help="Images a step." + _default(TrainingConfig, "batch_size"),
-)
-@click.option(
-    "--learning-rate",
-    type=Number(0, min_open=True),
-    help="Adam's step size." + _default(TrainingConfig, "learning_rate"),
-)
-@click.option(
-    "--schedule",
-    type=click.Choice(SCHEDULES),
-    help="How the learning rate changes." + _default(TrainingConfig, "schedule"),
-)
-@click.option(
-    "--clip-gradient",
-    type=Number(0),
-    metavar="NORM",
-    help="Scale gradients down to this norm; 0 for never." + _default(TrainingConfig, "clip_gradient"),
-)
-@click.option(
-    "--likelihood",
-    type=click.Choice(LIKELIHOODS),
-    help="How probable an image is where the decoder draws another." + _default(TrainingConfig, "likelihood"),
-)
-@click.option(
-    "--noise-scale",
-    metavar="SCALE",
-    help="How pixels spread about what is drawn: auto (the best for each batch of a Gaussian, else learned), learned, "
-    "or a number, pixels being 0 to 1." + _default(TrainingConfig, "noise_scale"),
-)
-@click.option(
-    "--beta", type=Number(0), help="Weight of the KL divergence." + _default(TrainingConfig, "beta")
-)
-@click.option(
-    "--beta-schedule",
-    type=click.Choice(BETA_SCHEDULES),
-    help="How that weight changes: not, up over the first quarter, or up four times."
-    + _default(TrainingConfig, "beta_schedule"),
-)
-@click.option(
-    "--free-bits",
-    type=Number(0),
-    metavar="NATS",
-    help="KL divergence that each latent has for free." + _default(TrainingConfig, "free_bits"),
-)
-@click.option(
-    "--capacity",
-    type=Number(0),
-    metavar="NATS",
-    help="KL divergence per image that is aimed at, instead of none.",
-)
-@click.option(
-    "--prior",
-    type=click.Choice(PRIORS),
-    help="Where samples are drawn from: the standard normal; a flow or a mixture of normal distributions, fitted to "
-    "where images are; or the best of these two." + _default(TrainingConfig, "prior"),
-)
-@click.option(
-    "--sharpen-epochs",
-    type=click.IntRange(0, MOST),
-    help="Passes more, in which the decoder learns to draw what a discriminator takes for real."
-    + _default(TrainingConfig, "sharpen_epochs"),
-)
-@click.option("--flip", is_flag=True, default=None, help="Mirror every other image that is trained on.")
-@click.option(
-    "--shift",
-    type=click.IntRange(0, LONGEST_SIDE),
-    metavar="PIXELS",
-    help="Move images that are trained on by up to so much." + _default(TrainingConfig, "shift"),
-)
-@click.option(
-    "--brightness",
-    type=Number(0, 1),
-    metavar="AMOUNT",
-    help="Make images that are trained on lighter or darker by up to so much, pixels being 0 to 1."
-    + _default(TrainingConfig, "brightness"),
-)
-@click.option(
-    "--ema",
-    type=Number(0, 1, max_open=True),
-    metavar="DECAY",
-    help="Keep the exponential moving average of the weights, of this decay (0.999, say), instead of the last ones; "
-    "0 for none." + _default(TrainingConfig, "ema"),
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**63 - 1),
-    help="Seed of everything random." + _default(TrainingConfig, "seed"),
-)
-@click.option(
-    "--device",
-    type=click.Choice(DEVICES),
-    help="Where to train; auto takes CUDA where there is one." + _default(TrainingConfig, "device"),
-)
-@click.option(
-    "--compile",
-    type=click.Choice(COMPILE_CHOICES),
-    help="torch.compile; auto where the run is long "
-    "enough to repay it." + _default(TrainingConfig, "compile"),
-)
+@data_options
+@model_options
+@training_options
 @click.option(
     "--config",
     "config_file",
@@ -319,10 +146,10 @@ def _refuse_before_command(context: click.Context) -> None:
 def _settings(config_file: Path | None, options: dict[str, Any]) -> Config:
     """Return the settings of a new run: the file's, else the defaults, with the options in their places."""
     if config_file:
-        return _override(Config.from_toml(config_file), options)
+        return override(Config.from_toml(config_file), options)
     source = options.get("init_from")
     # Weights say what model they are of; an option that says otherwise is refused when they are put in.
-    return _override(Config(model=_read_initial(source).config.model) if source else Config(), options)
+    return override(Config(model=_read_initial(source).config.model) if source else Config(), options)
 
 
 def _start(
@@ -365,7 +192,7 @@ def _resume(path: Path, options: dict[str, Any], save_every: int | None, *, quie
     with folder.locked():
         folder.tidy()
         checkpoint = None if folder.is_unbegun() else newest_checkpoint(folder.checkpoints)
-        config = _override(checkpoint.config if checkpoint else Config.from_toml(folder.config), options)
+        config = override(checkpoint.config if checkpoint else Config.from_toml(folder.config), options)
         if checkpoint and checkpoint.is_complete(config):
             done = checkpoint.position.epoch
             raise click.UsageError(f"{path} is complete: {done} epochs are done. Give more with --epochs")
@@ -397,20 +224,6 @@ def _read_initial(source: str) -> Checkpoint:
     from vae_training.run_folder import read_checkpoint
 
     return read_checkpoint(Path(source))
-
-
-def _override(config: Config, options: dict[str, Any]) -> Config:
-    """Return the settings with the options of the command line in their places."""
-    record = config.to_dict()
-    if options.get("architecture", config.model.architecture) != config.model.architecture:
-        for name in ("filters", "blocks", "fc_relu"):  # mean something else there
-            record["model"].pop(name, None)
-    for section in dataclasses.fields(Config):
-        known = {f.name for f in dataclasses.fields(getattr(config, section.name))}
-        record[section.name].update({name: value for name, value in options.items() if name in known})
-    if "channels" in options:
-        record["data"]["channels"] = record["model"]["channels"] = int(options["channels"])
-    return Config.from_dict(record, "options")
 
 
 def _refuse_with_resume(options: dict[str, Any], config_file: Path | None, output: Path | None) -> None:
