@@ -12,6 +12,7 @@ from vae_runtime.cli.options import Box, Number, Strengths
 from vae_runtime.cli.shared import (
     MOST,
     finite_option,
+    images_argument,
     limit_option,
     model_options,
     output_options,
@@ -20,7 +21,6 @@ from vae_runtime.cli.shared import (
 from vae_runtime.cli.work import Work
 
 _STEPS = 5  # from one strength to another
-_images = click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 
 
 @click.command()
@@ -52,7 +52,7 @@ def direction(have: tuple[Path, ...], lack: tuple[Path, ...], **options: Any) ->
 
 
 @click.command()
-@_images
+@images_argument
 @click.option("--direction", "path", required=True, type=click.Path(path_type=Path),
               help="What `vae-run direction` wrote, or a .npy of (D,).")  # fmt: skip
 @click.option("--strength", "strengths", type=Strengths(), default="1", show_default=True,
@@ -97,7 +97,7 @@ def edit(
 
 
 @click.command()
-@_images
+@images_argument
 @click.option("--mask", type=click.Path(path_type=Path),
               help="A picture, white where pixels are missing; or a .npy of bool, (H, W) or (N, H, W).")  # fmt: skip
 @click.option("--box", "boxes", type=Box(), multiple=True,
@@ -137,7 +137,7 @@ def inpaint(
 
 
 @click.command()
-@_images
+@images_argument
 @click.option("--noise-scale", type=Number(0, 10, min_open=True), required=True,
               help="Standard deviation of the noise in a pixel, pixels being 0 to 1.")  # fmt: skip
 @limit_option

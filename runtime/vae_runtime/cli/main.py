@@ -17,6 +17,7 @@ from vae_runtime.cli.options import Number
 from vae_runtime.cli.shared import (
     MOST,
     finite_option,
+    images_argument,
     limit_option,
     model_options,
     output_options,
@@ -130,7 +131,7 @@ def interpolate(
 
 
 @vae_run.command()
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@images_argument
 @limit_option
 @picture_options
 @output_options("reconstruction.png")
@@ -157,7 +158,7 @@ def reconstruct(images: tuple[Path, ...], limit: int | None, **options: Any) -> 
 
 
 @vae_run.command()
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@images_argument
 @limit_option
 @output_options("latents.npy", arrays_only=True)
 @finite_option
@@ -190,7 +191,7 @@ def decode(latents: Path, **options: Any) -> None:
 
 
 @vae_run.command()
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@images_argument
 @limit_option
 @click.option(
     "--above",

@@ -1,8 +1,9 @@
-"""Options that several commands have."""
+"""Options and arguments that several commands have."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -79,6 +80,8 @@ def picture_options(command: Command) -> Command:
         command = option(command)
     return command
 
+
+images_argument = click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 
 limit_option = click.option(
     "-n", "--n", "limit", type=click.IntRange(1, MOST), help="Take only the first so many."
