@@ -63,3 +63,16 @@ def vae_run(
     folder.mkdir()
     monkeypatch.chdir(folder)
     return command_server
+
+
+@pytest.fixture
+def host(run_python: Any, gray_bundle: Path) -> Callable[..., str]:
+    """Run a host whose first argument is a bundle; give back what it printed. It must end in order and in silence."""
+
+    def run(code: str, *arguments: object, flags: tuple[str, ...] = (), **environment: str) -> str:
+        finished = run_python(code, gray_bundle, *arguments, flags=("-W", "error", *flags), **environment)
+        assert (finished.returncode, finished.stderr) == (0, "")
+        printed: str = finished.stdout
+        return printed
+
+    return run

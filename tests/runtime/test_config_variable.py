@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx_bytes import copy_bundle, message
+from systems import needs_fork
 
 import vae_runtime
 from vae_runtime import UnsafeBundleError
@@ -96,7 +97,7 @@ def test_it_is_put_back_where_opening_fails(monkeypatch: pytest.MonkeyPatch) -> 
     assert os.environ[NAME] == "1"
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@needs_fork
 def test_a_child_that_is_forked_meanwhile_finds_it_as_it_was(run_python: Any, gray_bundle: Path) -> None:
     finished = run_python(
         """

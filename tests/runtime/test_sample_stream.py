@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 import time
 import weakref
@@ -18,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_bytes import constant, copy_bundle, decoder_of, graph, node, read_card, tensor_type
+from systems import needs_fork
 
 import vae_runtime
 from vae_runtime import ClosedError, InputError, Model, NonFiniteError, noise
@@ -25,8 +25,6 @@ from vae_runtime.chunks import CHUNK
 from vae_runtime.errors import ResourceLimitError
 
 Array = npt.NDArray[Any]
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
 @pytest.fixture(scope="module", params=[1, 3])

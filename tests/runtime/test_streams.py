@@ -6,7 +6,6 @@ import contextlib
 import functools
 import gc
 import itertools
-import os
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from systems import needs_fork
 
 from vae_runtime.streams import Batch, _Crew, in_order
 
@@ -320,7 +320,7 @@ def test_a_thread_that_could_not_be_started_once_is_started_for_the_next_batch(
     assert len(workers) >= 2  # a helper that had nothing to do was replaced by another
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@needs_fork
 def test_a_forked_child_has_helpers_of_its_own(run_python: Any) -> None:
     finished = run_python(
         """
