@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 from vae_runtime.errors import InputError, ProviderError
+from vae_runtime.gpu_libraries import missing_driver
 from vae_runtime.installation import import_onnxruntime
 from vae_runtime.wheels import installed_wheels
+
+_log = logging.getLogger(__name__)
 
 AUTO = "auto"
 CPU = "CPUExecutionProvider"
@@ -17,6 +22,9 @@ ONNXRUNTIME_NAMES = {
     "directml": "DmlExecutionProvider",
     "openvino": "OpenVINOExecutionProvider",
 }
+GPUS = ("cuda", "tensorrt")
+"""Those that need NVIDIA's driver and CUDA's libraries."""
+
 PROVIDER_NAMES = (AUTO, *ONNXRUNTIME_NAMES)
 
 # The order in which `auto` tries them. TensorRT takes minutes to build an engine and CoreML, DirectML and
@@ -52,7 +60,7 @@ def candidates(provider: str) -> tuple[str, ...]:
         raise InputError(f"provider {provider!r} is not known; expected one of {', '.join(PROVIDER_NAMES)}")
     at_hand = available_providers()
     if provider == AUTO:
-        return tuple(name for name in _AUTO_ORDER if name in at_hand)
+        return tuple(name for name in _AUTO_ORDER if name in at_hand and not _is_hopeless(name))
     if provider not in at_hand:
         raise ProviderError(
             f"provider {provider!r} is not in the installed onnxruntime ({_installed()}), "
@@ -61,11 +69,29 @@ def candidates(provider: str) -> tuple[str, ...]:
     return (provider,)
 
 
-def refuse_unopened(provider: str, reason: str) -> ProviderError:
-    """Return the error for a provider that is built in but did not open."""
-    hint = _GPU_HINT if provider in ("cuda", "tensorrt") else ""
+def _is_hopeless(name: str) -> bool:
+    """Tell whether `auto` need not try a provider: onnxruntime would say on stderr why a GPU's does not load."""
+    lacks = missing_driver() if name in GPUS else ""
+    if lacks:
+        _log.info("auto: provider %r is passed over: %s", name, lacks)
+    return bool(lacks)
+
+
+def refuse_unopened(provider: str, reason: str, complaint: str = "") -> ProviderError:
+    """Return the error for a provider that is built in but did not open, and for a GPU what it lacks.
+
+    Args:
+        provider: its short name.
+        reason: what onnxruntime says of it.
+        complaint: what it said before, of the GPU's libraries.
+    """
+    reasons, hint = [reason], ""
+    if provider in GPUS:
+        # Where a library is missing onnxruntime's own reason is that nothing is left but the CPU.
+        reasons = [*filter(None, (complaint, missing_driver(), reason))]
+        hint = _GPU_HINT
     return ProviderError(
-        f"provider {provider!r} did not open: {reason}{hint}. Nothing ran on another provider"
+        f"provider {provider!r} did not open: {'; '.join(reasons)}{hint}. Nothing ran on another provider"
     )
 
 

@@ -18,10 +18,11 @@ from vae_runtime.errors import (
     ResourceLimitError,
     one_line,
 )
+from vae_runtime.gpu_libraries import load_gpu_libraries
 from vae_runtime.installation import import_onnxruntime
 from vae_runtime.leaving import calls_under_way
 from vae_runtime.memory import is_exhaustion
-from vae_runtime.providers import ONNXRUNTIME_NAMES, candidates, refuse_unopened
+from vae_runtime.providers import GPUS, ONNXRUNTIME_NAMES, candidates, refuse_unopened
 from vae_runtime.releases import what_it_needs
 from vae_runtime.scan import Scan, scan
 from vae_runtime.wheels import installed_wheels
@@ -45,8 +46,6 @@ _NO_FOLDER = "/nonexistent/vae-edge"
 # among them. Together they may take this much; what would grow beyond is left to each call, since a chain of
 # twenty small nodes could ask for gigabytes here. Known from 1.27 on.
 _MOST_FOLDED = 64 << 20  # bytes
-
-_GPUS = ("cuda", "tensorrt")
 
 # Computes a shape, for which onnxruntime uses the processor whatever the provider.
 _ON_THE_PROCESSOR = "Shape"
@@ -145,21 +144,21 @@ def _open(data: bytes, seen: Scan, source: str, provider: str) -> tuple[Any, str
 def _open_on(data: bytes, seen: Scan, source: str, name: str) -> Any:
     onnxruntime = import_onnxruntime()
     full_name = ONNXRUNTIME_NAMES[name]
-    if name in _GPUS and hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()  # finds the CUDA libraries that pip installed beside it
+    complaint = load_gpu_libraries(onnxruntime) if name in GPUS else ""
     try:
         with no_config_from_models:
             session = onnxruntime.InferenceSession(
                 data,
                 _options(onnxruntime, seen, name),
-                providers=[(full_name, _provider_options(name))],
+                providers=_providers(name),
                 enable_fallback=0,
                 read_config_from_model=0,
             )
     except Exception as error:
-        raise _refusal(error, onnxruntime, seen, source, name) from error
+        raise _refusal(error, onnxruntime, seen, source, name, complaint) from error
     if full_name not in session.get_providers():
-        raise refuse_unopened(name, f"onnxruntime opened {', '.join(session.get_providers())} in its place")
+        opened = ", ".join(session.get_providers())
+        raise refuse_unopened(name, f"onnxruntime opened {opened} in its place", complaint)
     if hasattr(session, "_model_bytes"):
         session._model_bytes = None  # noqa: SLF001 - a second copy of the weights, kept for nothing
     _log.info("%s runs on %s", source, name)
@@ -167,7 +166,7 @@ def _open_on(data: bytes, seen: Scan, source: str, name: str) -> Any:
 
 
 def _refusal(
-    error: Exception, onnxruntime: Any, seen: Scan, source: str, name: str
+    error: Exception, onnxruntime: Any, seen: Scan, source: str, name: str, complaint: str
 ) -> BundleError | EnvironmentProblem:
     """Return what it means that onnxruntime did not open a graph: is the graph, the provider or memory at fault?"""
     reason = one_line(error)
@@ -178,7 +177,7 @@ def _refusal(
     if needs is not None:
         return BundleError(f"{source}: {needs}")
     if name != "cpu" and not isinstance(error, _graph_errors(onnxruntime)):
-        return refuse_unopened(name, reason)
+        return refuse_unopened(name, reason, complaint)
     return BundleError(f"{source}: onnxruntime cannot open it: {reason}")
 
 
@@ -196,7 +195,7 @@ def _options(onnxruntime: Any, seen: Scan, name: str) -> Any:
         "session.model_external_initializers_file_folder_path": _NO_FOLDER,
         "optimization.constant_folding_max_output_size_in_bytes": str(_MOST_FOLDED // max(1, seen.nodes)),
     }
-    if name in _GPUS and _ON_THE_PROCESSOR not in seen.operators:
+    if name in GPUS and _ON_THE_PROCESSOR not in seen.operators:
         # Or a provider that takes no node at all would open, too.
         entries["session.disable_cpu_ep_fallback"] = "1"
     for key, value in entries.items():
@@ -204,9 +203,13 @@ def _options(onnxruntime: Any, seen: Scan, name: str) -> Any:
     return options
 
 
-def _provider_options(name: str) -> dict[str, str]:
+def _providers(name: str) -> list[tuple[str, dict[str, str]]]:
+    """Return what to open, in the order of preference, and how."""
     # TF32 keeps 10 bits of a factor's mantissa: the pictures would differ from the CPU's by 1e-3.
-    return {"use_tf32": "0"} if name == "cuda" else {}
+    options = {"cuda": {"use_tf32": "0"}}
+    # CUDA takes the nodes that TensorRT does not: else the processor would have to, which it must not.
+    names = (name, "cuda") if name == "tensorrt" else (name,)
+    return [(ONNXRUNTIME_NAMES[each], options.get(each, {})) for each in names]
 
 
 def _graph_errors(onnxruntime: Any) -> tuple[type[Exception], ...]:

@@ -94,6 +94,7 @@ def test_auto_is_the_cpu_here() -> None:
 
 def test_auto_never_tries_slow_or_distant_providers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(providers, "available_providers", lambda: tuple(providers.ONNXRUNTIME_NAMES))
+    monkeypatch.setattr(providers, "missing_driver", str)
     assert candidates("auto") == ("cuda", "cpu")
 
 

@@ -26,7 +26,14 @@ from onnx_bytes import (
     with_card,
 )
 
-from vae_runtime import BundleError, ClosedError, EnvironmentProblem, ProviderError, UnsafeBundleError
+from vae_runtime import (
+    BundleError,
+    ClosedError,
+    EnvironmentProblem,
+    ProviderError,
+    UnsafeBundleError,
+    providers,
+)
 from vae_runtime.installation import import_onnxruntime
 from vae_runtime.providers import ONNXRUNTIME_NAMES
 from vae_runtime.scan import scan
@@ -196,6 +203,7 @@ def mistaken_for_cuda(monkeypatch: pytest.MonkeyPatch) -> str:
     if azure not in import_onnxruntime().get_available_providers():
         pytest.skip("this onnxruntime has no such provider")
     monkeypatch.setitem(ONNXRUNTIME_NAMES, "cuda", azure)
+    monkeypatch.setattr(providers, "missing_driver", str)
     return azure
 
 

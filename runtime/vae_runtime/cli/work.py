@@ -107,8 +107,10 @@ class Work:
 
 def open_model(options: dict[str, Any]) -> Model:
     """Open the model that the options of `model_options` say."""
+    from vae_runtime import gpu_libraries
     from vae_runtime.model import load
 
+    gpu_libraries.logs_to_stderr = False
     chosen = {name: value for name, value in options.items() if name != "model" and value is not None}
     model = load(options["model"], **chosen)
     gc.freeze()  # what was imported is no garbage now either
