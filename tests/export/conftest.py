@@ -12,6 +12,7 @@ import onnx
 import pytest
 import torch
 from plain_vae import PlainVAE
+from small_runs import make_run
 from torch import Tensor, nn
 
 from vae_export.bundle import Report, Settings, export_bundle
@@ -19,11 +20,9 @@ from vae_export.cli import vae_export
 from vae_export.graphs import build_graphs
 from vae_export.source import Source
 from vae_export.sources import load_source
-from vae_training import loop
 from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
 from vae_training.data import ImageSet
 from vae_training.model import VAE
-from vae_training.run_folder import RunFolder
 
 Graphs = Mapping[str, onnx.ModelProto]
 
@@ -82,13 +81,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model=ModelConfig(8, 8, 1, (3, 5), 2),
         training=TrainingConfig(epochs=2, batch_size=8, seed=4, device="cpu", compile="off"),
     )
-    path = RunFolder(folder / "run")
-    path.write_config(config)
-    with pytest.MonkeyPatch.context() as patched:
-        for name in ("plot_losses", "write_sample_sheet", "write_reconstruction_sheet"):
-            patched.setattr(loop, name, lambda *_: None)
-        loop.Trainer(config, images, path).run()
-    return path.path
+    return make_run(config, images, folder / "run")
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from small_runs import make_run
 
 import vae_runtime
 from vae_export import bundle as bundle_module
@@ -24,11 +25,9 @@ from vae_export.readback import require_scan
 from vae_export.source import Source
 from vae_export.sources import load_source
 from vae_runtime.latent import noise
-from vae_training import loop
 from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
 from vae_training.data import ImageSet
 from vae_training.flow import Flow
-from vae_training.loop import Trainer
 from vae_training.mixture import GaussianMixture
 from vae_training.run_folder import RunFolder
 
@@ -38,18 +37,11 @@ Images = Callable[..., ImageSet]
 @pytest.fixture(scope="module")
 def trained(make_images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose prior is a flow, and whose likelihood is Gaussian."""
-    folder = tmp_path_factory.mktemp("flow") / "run"
     settings = TrainingConfig(
         epochs=1, batch_size=8, device="cpu", compile="off", likelihood="gaussian", prior="flow"
     )
     config = Config(DataConfig("noise.npy"), ModelConfig(8, 8, 1, (3, 5), 4), settings)
-    with pytest.MonkeyPatch.context() as patched:
-        for name in ("plot_losses", "write_sample_sheet", "write_reconstruction_sheet"):
-            patched.setattr(loop, name, lambda *_: None)
-        trainer = Trainer(config, make_images(), RunFolder(folder))
-        RunFolder(folder).write_config(config)
-        trainer.run()
-    return folder
+    return make_run(config, make_images(), tmp_path_factory.mktemp("flow") / "run")
 
 
 @pytest.fixture(scope="module")

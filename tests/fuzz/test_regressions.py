@@ -17,6 +17,7 @@ import onnx_bytes
 import pytest
 import safetensors.torch
 import torch
+from small_runs import make_run
 
 import vae_runtime
 from vae_export.errors import SourceError
@@ -273,12 +274,8 @@ def trained(images: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ModelConfig(8, 8, 1, (3, 4), latent_size=2),
         TrainingConfig(epochs=1, batch_size=8, device="cpu", compile="off"),
     )
-    folder = RunFolder(tmp_path_factory.mktemp("trained") / "run")
-    with pytest.MonkeyPatch.context() as patched:
-        for name in ("plot_losses", "write_sample_sheet", "write_reconstruction_sheet"):
-            patched.setattr(loop, name, lambda *_: None)
-        loop.Trainer(config, images, folder).run()
-    (checkpoint,) = folder.checkpoints.glob("step-*")
+    run = make_run(config, images, tmp_path_factory.mktemp("trained") / "run")
+    (checkpoint,) = run.glob("checkpoints/step-*")
     return checkpoint
 
 

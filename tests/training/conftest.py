@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from processes import environment
+from small_runs import leave_out_drawings
 
-from vae_training import loop
 from vae_training.cli import vae_train
 from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
 from vae_training.data import ImageSet
@@ -32,10 +32,15 @@ def draw_images(
 
 
 @pytest.fixture
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the drawing, which takes most of the time of runs as small as these."""
-    for name in ("plot_losses", "write_sample_sheet", "write_reconstruction_sheet"):
-        monkeypatch.setattr(loop, name, lambda *_: None)
+def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the drawings of runs, but for tests that ask for `with_pictures`."""
+    if "with_pictures" not in request.fixturenames:
+        leave_out_drawings(monkeypatch)
+
+
+@pytest.fixture
+def with_pictures() -> None:
+    """Draw curve and sheets after all."""
 
 
 @pytest.fixture(scope="session")

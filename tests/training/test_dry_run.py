@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_runs import leave_out_drawings
 
 from vae_runtime.bundle import shipped_models
-from vae_training import loop
 from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
 from vae_training.costs import parameters
 from vae_training.data import ImageSet
@@ -36,8 +36,7 @@ RESIDUAL = ("--architecture", "residual", "--sharpen-epochs", 2)
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bars: Images) -> Path:
     """Work in a folder that holds one file of 48 images."""
-    for name in ("plot_losses", "write_sample_sheet", "write_reconstruction_sheet"):
-        monkeypatch.setattr(loop, name, lambda *_: None)
+    leave_out_drawings(monkeypatch)
     monkeypatch.chdir(tmp_path)
     np.save("bars.npy", bars(48, 16, 8).images[..., 0])
     return tmp_path

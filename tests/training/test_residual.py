@@ -12,9 +12,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_runs import last, same_bits
 
 from vae_training.architectures.residual import ResidualDecoder, ResidualEncoder
-from vae_training.checkpoint import Checkpoint, model_from_weights, newest_checkpoint
+from vae_training.checkpoint import model_from_weights
 from vae_training.config import Config, ModelConfig, TrainingConfig
 from vae_training.data import ImageSet
 from vae_training.errors import CheckpointError, ConfigError
@@ -190,10 +191,6 @@ def run_config(**training: Any) -> Config:
     return Config(model=SMALL, training=TrainingConfig(**{**defaults, **training}))
 
 
-def last(path: Path) -> Checkpoint:
-    return newest_checkpoint(RunFolder(path).checkpoints)
-
-
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("stopped_after", [3, 9, 15])  # in training, in its last epoch, in sharpening
 def test_a_run_that_was_stopped_anywhere_resumes_bit_for_bit(
@@ -216,10 +213,7 @@ def test_a_run_that_was_stopped_anywhere_resumes_bit_for_bit(
     resumed = Trainer(config, images, RunFolder(tmp_path / "halted"))
     resumed.resume(last(tmp_path / "halted"))
     resumed.run()
-    one, other = last(tmp_path / "whole"), last(tmp_path / "halted")
-    for ours, theirs in ((one.weights, other.weights), (one.training, other.training)):
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert same_bits(last(tmp_path / "whole"), last(tmp_path / "halted"))
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
+from small_runs import last
 from torch import Tensor
 
 from vae_training import sharpening
-from vae_training.checkpoint import Checkpoint, newest_checkpoint
 from vae_training.config import Config, ModelConfig
 from vae_training.data import ImageSet
 from vae_training.detail import detail_distance
@@ -30,10 +30,6 @@ Small = Callable[..., Config]
 
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
-
-
-def last(path: Path) -> Checkpoint:
-    return newest_checkpoint(RunFolder(path).checkpoints)
 
 
 def same(a: Any, b: Any, prefix: str = "") -> bool:

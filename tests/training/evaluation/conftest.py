@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from small_runs import leave_out_drawings, make_run
 
 from vae_runtime.card import Card, Likelihood
-from vae_training import loop
 from vae_training.checkpoint import likelihood_from_checkpoint
 from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
 from vae_training.data import ImageSet
 from vae_training.evaluation.subjects import RunSubject
-from vae_training.run_folder import RunFolder, read_checkpoint
+from vae_training.run_folder import read_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -38,8 +38,7 @@ SMALL_RUN = Config(
 @pytest.fixture(autouse=True)
 def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the pictures of a run: nothing looks at them here."""
-    for name in ("plot_losses", "write_sample_sheet", "write_reconstruction_sheet"):
-        monkeypatch.setattr(loop, name, lambda *_: None)
+    leave_out_drawings(monkeypatch)
 
 
 @pytest.fixture(scope="session")
@@ -55,14 +54,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, run_data: ImageSet) -> Path:
     np.save(folder / "bars.npy", run_data.images)
     record = SMALL_RUN.to_dict()
     record["data"]["source"] = str(folder / "bars.npy")
-    config = Config.from_dict(record)
-    path = RunFolder(folder / "run")
-    path.write_config(config)
-    with pytest.MonkeyPatch.context() as patched:
-        for name in ("plot_losses", "write_sample_sheet", "write_reconstruction_sheet"):
-            patched.setattr(loop, name, lambda *_: None)
-        loop.Trainer(config, run_data, path).run()
-    return path.path
+    return make_run(Config.from_dict(record), run_data, folder / "run")
 
 
 @pytest.fixture(scope="session")
