@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from contents import files
 from PIL import Image
 from small_runs import leave_out_drawings
 
@@ -38,10 +39,6 @@ from vae_training.run_folder import RunFolder
 
 SETTINGS = Settings(opset=17, name="noisy")
 IMPOSSIBLE = Tolerances(image=1e-30, latent=1e-30)
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_everything_is_there_and_nothing_else(exported: Report) -> None:

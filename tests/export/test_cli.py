@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from contents import files
 
 import vae_runtime
 from vae_export.cli import vae_export
@@ -29,10 +30,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Path) -> Path:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(run, "run")
     return tmp_path
-
-
-def files(path: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
 def test_a_run_becomes_a_bundle_inside_of_it(folder: Path, vae_export_here: Here) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from contents import files
 from onnx import numpy_helper
 
 import vae_runtime
@@ -53,10 +54,6 @@ def reports(
         )
         for precision in ("fp32", *LOWER)
     }
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("precision", LOWER)

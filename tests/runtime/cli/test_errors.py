@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from contents import files
 from onnx_bytes import changed_card, copy_bundle, decoder_of, node
 from PIL import Image
 
@@ -21,12 +22,6 @@ cpu_only = pytest.mark.skipif(
 )
 
 BUNDLE = "BUNDLE"  # stands for the gray bundle's path
-
-
-def files(folder: Path = Path()) -> dict[str, bytes]:
-    return {
-        str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()
-    }
 
 
 def refused(vae_run: Any, line: list[Any], code: int, message: str) -> str:
