@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -115,6 +117,22 @@ def trace_once() -> Iterator[None]:
     """Let PyTorch trace each module once for each opset: it takes a second, and tests ask for the same ones."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(torch.onnx, "export", _trace_once(torch.onnx.export))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def read_torchlib_once() -> Iterator[None]:
+    """Keep what onnxscript reads of the source of its five hundred functions, which every export asks for again.
+
+    It is a third of an export's time. Where onnxscript has changed inside, the tests take longer and are the same.
+    """
+    functions = getattr(importlib.import_module("onnxscript._internal.values"), "TracedOnnxFunction", None)
+    read = getattr(functions, "function_ir", None)
+    if functions is None or not isinstance(read, property) or read.fget is None:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(functions, "function_ir", property(functools.cache(read.fget)))
         yield
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 from two_heaps import two_heaps
 
-from vae_training import loop
+from vae_training import flow_fitting, loop
 from vae_training.checkpoint import newest_checkpoint
 from vae_training.config import Config
 from vae_training.data import ImageSet
@@ -31,6 +31,12 @@ Small = Callable[..., Config]
 
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fit flows that need not be good in two looks at what was held out."""
+    monkeypatch.setattr(flow_fitting, "_STEPS", 100)
 
 
 def covariance(size: int) -> Tensor:
@@ -87,6 +93,7 @@ def test_a_fit_finds_two_heaps_that_no_normal_distribution_could_be() -> None:
     assert 0.35 < (drawn[:, 0] > 0).float().mean() < 0.65
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_the_same_seed_fits_the_same_flow_and_leaves_other_randomness_alone() -> None:
     model, images = two_heaps(bright_every=2)
 
@@ -111,6 +118,7 @@ def test_the_covariance_of_the_aggregated_posterior_is_that_of_what_is_drawn() -
     np.testing.assert_allclose(posteriors.covariance(), np.cov(drawn.numpy().T), rtol=0.05, atol=0.02)
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_a_latent_that_says_nothing_and_a_single_image_are_no_obstacle() -> None:
     model, images = two_heaps(bright_every=2)
     fitted = fit_prior("flow", model, images[:1], images[:0], seed=0)
@@ -118,6 +126,7 @@ def test_a_latent_that_says_nothing_and_a_single_image_are_no_obstacle() -> None
     assert torch.isfinite(fitted.prior(torch.randn(10, 3))).all()
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_a_run_ends_with_its_prior_and_goes_on_to_it_when_it_was_stopped_there(
     bars: Images, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,7 +145,7 @@ def test_a_run_ends_with_its_prior_and_goes_on_to_it_when_it_was_stopped_there(
     with monkeypatch.context() as patched:
         patched.setattr(loop, "fit_prior", stop_at_once)
         with pytest.raises(
-            Interrupted, match=r"stopped by SIGINT in step 1 of 600 of the prior; all else is saved"
+            Interrupted, match=r"stopped by SIGINT in step 1 of 100 of the prior; all else is saved"
         ):
             Trainer(config, bars(), RunFolder(tmp_path / "parts")).run()
     folder = RunFolder(tmp_path / "parts")
@@ -151,6 +160,7 @@ def test_a_run_ends_with_its_prior_and_goes_on_to_it_when_it_was_stopped_there(
     assert all(torch.equal(ended[name], whole.prior[name]) for name in ended)
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_more_epochs_make_a_new_prior(bars: Images, small: Small, tmp_path: Path) -> None:
     Trainer(small(prior="flow", epochs=1), bars(), RunFolder(tmp_path)).run()
     first = newest_checkpoint(tmp_path / "checkpoints")
@@ -164,6 +174,7 @@ def test_more_epochs_make_a_new_prior(bars: Images, small: Small, tmp_path: Path
     assert not torch.equal(first.prior["mean"], second.prior["mean"])
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_a_prior_that_does_not_fit_is_refused(bars: Images, small: Small, tmp_path: Path) -> None:
     config = small(prior="flow", epochs=1)
     Trainer(config, bars(), RunFolder(tmp_path)).run()
