@@ -39,6 +39,11 @@ hypothesis.settings.register_profile("tests", deadline=None, database=None, max_
 hypothesis.settings.load_profile("tests")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin what is marked as long before the others; each keeps its order among its like."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """The folder of the tiny bundles; `make_assets.py` in it wrote them."""

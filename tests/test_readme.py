@@ -59,6 +59,7 @@ def test_the_python_example_runs(folder: Path, environment: dict[str, str]) -> N
         assert "(240, 240) (20, 1, 24, 24) (100, 1, 24, 24)" in done.stdout
 
 
+@pytest.mark.long
 def test_the_commands_run_in_their_order(folder: Path, environment: dict[str, str]) -> None:
     for script in blocks("bash"):
         done = subprocess.run(
@@ -89,6 +90,7 @@ def test_the_web_service_answers_with_a_picture(folder: Path, environment: dict[
         service.communicate()
 
 
+@pytest.mark.long
 def test_make_demo_makes_its_pictures(tmp_path: Path) -> None:
     if not (Path(sys.prefix) / ".installed").exists():
         pytest.skip("this environment was not made by `make`, which would install into it anew")

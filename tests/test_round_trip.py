@@ -78,7 +78,11 @@ def require_equal_to(plain: PlainVAE, command: Commands, folder: Path, images: n
 
 
 @pytest.mark.parametrize(
-    ("shape", "mode"), [((24, 24, 1), "L"), ((16, 20, 3), "RGB")], ids=["gray 24x24", "colour 16x20"]
+    ("shape", "mode"),
+    [
+        pytest.param((24, 24, 1), "L", id="gray 24x24", marks=pytest.mark.long),
+        pytest.param((16, 20, 3), "RGB", id="colour 16x20"),
+    ],
 )
 def test_trained_exported_and_run(
     tmp_path: Path, command: Commands, shape: tuple[int, int, int], mode: str
