@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from commands import MAIN, environment, start
+from commands import MAIN, environment, run_within
 
 from vae_runtime import InputError, Model, noise
 from vae_runtime.cli import outputs
@@ -165,21 +165,14 @@ def test_what_a_disk_has_no_room_for_is_not_begun(
 def test_a_disk_that_fills_up_in_the_midst_leaves_with_4_and_nothing(
     gray_bundle: Path, vae_run: Any, name: str
 ) -> None:
-    most = 100_000  # bytes a file may have: beyond, writing fails as on a full disk
     shards = ("--shard-size", 2000) if name == "a" else ()
-    with start(
+    ended = run_within(
+        resource.RLIMIT_FSIZE, 100_000,
         "sample", "-n", 5000, "--seed", 7, *shards, "--model", gray_bundle, "-o", name,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
-        env=environment(PYTHONDONTWRITEBYTECODE="1"),
-    ) as process:  # fmt: skip
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 4, err
-    assert err.startswith(
-        f"vae-run: error: cannot write {name}: the file would exceed the size limit".encode()
-    )
-    assert err.count(b"\n") == 1
+    )  # fmt: skip
+    assert ended.code == 4, ended.err
+    assert ended.err.startswith(f"vae-run: error: cannot write {name}: the file would exceed the size limit")
+    assert ended.err.count("\n") == 1
     assert list(Path().iterdir()) == []
 
 

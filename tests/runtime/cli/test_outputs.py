@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import resource
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from commands import environment, start
+from commands import run_within
 
 COMMANDS = [
     (["sample", "-n", "2"], ["a.png", "a.npy", "a.npz", "a"]),
@@ -187,34 +186,25 @@ def test_a_full_stdout_leaves_with_4(vae_run: Any, gray_bundle: Path) -> None:
 def test_a_full_disk_leaves_with_4_and_the_old_output(gray_bundle: Path, name: str) -> None:
     path = put_something(name)
     before = contents(path)
-    small = 100  # bytes a file may have: beyond, writing fails as on a full disk
-    with start(
+    ended = run_within(
+        resource.RLIMIT_FSIZE, 100,
         "sample", "-n", 50, "--seed", 7, "--model", gray_bundle, "--overwrite", "-o", name,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (small, small)),
-        env=environment(PYTHONDONTWRITEBYTECODE="1"),
-    ) as process:  # fmt: skip
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 4, err
-    assert err.startswith(f"vae-run: error: cannot write {name}: ".encode())
+    )  # fmt: skip
+    assert ended.code == 4, ended.err
+    assert ended.err.startswith(f"vae-run: error: cannot write {name}: ")
     if (
         int(np.__version__.split(".")[0]) >= 2
     ):  # older ones leave an archive behind that complains when collected
-        assert err.count(b"\n") == 1
+        assert ended.err.count("\n") == 1
     assert contents(path) == before
     assert names() == sorted(["in.npy", "latents-in.npy", name])
 
 
 def test_a_sheet_of_too_much_leaves_with_4(gray_bundle: Path) -> None:
     most = 1 << 30  # bytes; the pictures alone would be more
-    with start(
-        "sample", "-n", 100_000_000, "--model", gray_bundle, "-o", "a.png",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)),
-    ) as process:  # fmt: skip
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 4, err
-    assert err.startswith(b"vae-run: error: not enough memory (")
-    assert err.count(b"\n") == 1
+    ended = run_within(
+        resource.RLIMIT_AS, most, "sample", "-n", 100_000_000, "--model", gray_bundle, "-o", "a.png"
+    )
+    assert ended.code == 4, ended.err
+    assert ended.err.startswith("vae-run: error: not enough memory (")
+    assert ended.err.count("\n") == 1

@@ -6,7 +6,6 @@ import csv
 import io
 import os
 import resource
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from commands import environment, start
+from commands import run_within
 from onnx_bytes import with_cards
 from PIL import Image
 
@@ -144,18 +143,12 @@ def test_a_disk_that_fills_up_in_the_midst_of_a_csv_leaves_with_4_and_the_old_on
 ) -> None:
     np.save("in.npy", np.zeros((3000, 8, 12), np.uint8))
     Path("s.csv").write_text("old")
-    most = 20_000  # bytes a file may have: beyond, writing fails as on a full disk
-    with start(
-        "score", "in.npy", "--model", bundle, "--overwrite", "-o", "s.csv",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
-        env=environment(PYTHONDONTWRITEBYTECODE="1"),
-    ) as process:  # fmt: skip
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 4, err
-    assert err.startswith(b"vae-run: error: cannot write s.csv: the file would exceed the size limit")
-    assert err.count(b"\n") == 1
+    ended = run_within(
+        resource.RLIMIT_FSIZE, 20_000, "score", "in.npy", "--model", bundle, "--overwrite", "-o", "s.csv"
+    )
+    assert ended.code == 4, ended.err
+    assert ended.err.startswith("vae-run: error: cannot write s.csv: the file would exceed the size limit")
+    assert ended.err.count("\n") == 1
     assert Path("s.csv").read_text() == "old"
     assert sorted(path.name for path in Path().iterdir()) == ["in.npy", "s.csv"]
 

@@ -49,13 +49,26 @@ def start(*arguments: Any, **options: Any) -> Started:
 
 def run_fresh(*arguments: Any, **more_environment: str) -> Ended:
     """Run `vae-run` in a fresh interpreter to its end."""
-    with start(
+    return _to_its_end(*arguments, env=environment(**more_environment))
+
+
+def run_within(limit: int, most: int, *arguments: Any) -> Ended:
+    """Run `vae-run` in a fresh interpreter that may have no more than `most` of what a limit of `resource` names.
+
+    Beyond a file's size, RLIMIT_FSIZE, writing fails as on a full disk.
+    """
+    import resource  # not on Windows
+
+    return _to_its_end(
         *arguments,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(**more_environment),
-    ) as process:
+        preexec_fn=lambda: resource.setrlimit(limit, (most, most)),
+        env=environment(PYTHONDONTWRITEBYTECODE="1"),  # or the limit would meet compiled modules
+    )
+
+
+def _to_its_end(*arguments: Any, **options: Any) -> Ended:
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with start(*arguments, **pipes, **options) as process:
         out, err = process.communicate(timeout=LONGEST)
     return Ended(process.returncode, out, err.decode("utf-8", "surrogateescape"))
 
