@@ -77,6 +77,23 @@ def test_graphs_are_of_the_shape_that_the_recipe_says(name: str) -> None:
     assert ("prior" in graphs) == (recipe.training.prior != "standard")
 
 
+@pytest.mark.parametrize("name", [name for name in BUNDLES if name.endswith("-int8")])
+def test_in_8_bits_the_same_seed_draws_the_same_pictures_as_nearly_as_its_card_says(name: str) -> None:
+    with vae_runtime.load(name.removesuffix("-int8"), provider="cpu") as exact:
+        expected = exact.sample(64, seed=9)
+    with vae_runtime.load(name, provider="cpu") as model:
+        errors = np.square(model.sample(64, seed=9) - expected).mean(axis=(1, 2, 3))
+        fidelity = model.card.fidelity
+    ratios = -10 * np.log10(errors)
+    assert ratios.mean() == pytest.approx(fidelity["psnr_db"], abs=0.5)
+    assert ratios.min() > fidelity["lowest_psnr_db"] - 1.5
+
+    def size(folder: Path) -> int:
+        return sum(path.stat().st_size for path in folder.glob("*.onnx"))
+
+    assert size(BUNDLES[name]) < 0.45 * size(BUNDLES[name.removesuffix("-int8")])
+
+
 def test_a_recipe_makes_a_bundle_of_the_same_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own two commands, on a few of its images, for an epoch: of the smallest, since each takes seconds.
 

@@ -69,6 +69,7 @@ def test_the_wheel_is_small_and_holds_what_it_should(wheel: Path) -> None:
         "vae_runtime/models/faces24/prior_inverse.onnx",
         "vae_runtime/models/faces24-int8/decoder.onnx",
         "vae_runtime/models/faces64/decoder.onnx",
+        "vae_runtime/models/faces64-int8/decoder.onnx",
         "vae_runtime/models/drawn24/prior_density.onnx",
         "vae_runtime/models/digits/SHA256SUMS",
         "vae_training/data/faces24.npz",

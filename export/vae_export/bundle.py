@@ -38,9 +38,11 @@ from vae_runtime.model import Model, load
 from vae_runtime.tiling import grid
 from vae_training.config import Config
 from vae_training.data import ImageSet, split
+from vae_training.mixture import GaussianMixture
 
 _PREVIEW_ROWS, _PREVIEW_COLUMNS = 5, 8
 _PREVIEW_WIDTH = 768  # pixels
+_PREVIEW_PIXELS = 100_000  # of all images, before they are enlarged: of large images fewer are shown
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def export_bundle(
             check_graph((beside / f"{role}.onnx").read_bytes(), role, settings.opset)
         say(f"comparing with PyTorch on {settings.provider}")
         with load(beside, provider=settings.provider) as model:
-            tolerances = settings.tolerances or TOLERANCES[settings.precision]
+            tolerances = _tolerances(source, settings)
             differences = compare(source.model, model, _pictures(images), tolerances, source.prior)
             if source.prior is not None:
                 differences += compare_prior(source.prior, model, _pictures(images))
@@ -141,15 +143,28 @@ def export_bundle(
 def _graphs(
     source: Source, pictures: npt.NDArray[np.uint8], settings: Settings, say: Callable[[str], None]
 ) -> dict[str, onnx.ModelProto]:
-    """Return the graphs as ONNX models in the precision and form that is wanted, without cards.
-
-    A prior stays in fp32: it is small, and what it rounds off would move what is drawn. What is known of it besides
-    is stored in 16 bits where the files are to be small.
-    """
+    """Return the graphs as ONNX models in the precision and form that is wanted, without cards."""
     prior = {} if source.prior is None else build_prior(source.prior, settings.opset)
-    if settings.precision != "fp32":
-        prior |= {role: store_in_half(prior[role]) for role in ROLES_OF_A_PRIOR if role in prior}
+    for role in prior.keys() & _stored_in_half(source, settings.precision):
+        prior[role] = store_in_half(prior[role])
     return {**_coders(source, pictures, settings, say), **prior}
+
+
+def _stored_in_half(source: Source, precision: str) -> set[str]:
+    """Return which graphs of a prior are stored in 16 bits: all where the files are to be small.
+
+    But a mixture, which jumps from component to component, is as it is: rounded, it would jump for other noise.
+    """
+    if precision == "fp32":
+        return set()
+    return {*ROLES_OF_A_PRIOR} if isinstance(source.prior, GaussianMixture) else {"prior", *ROLES_OF_A_PRIOR}
+
+
+def _tolerances(source: Source, settings: Settings) -> Tolerances:
+    """Return the limits; a prior that is not rounded is held to those of fp32."""
+    chosen = settings.tolerances or TOLERANCES[settings.precision]
+    rounded = "prior" in _stored_in_half(source, settings.precision)
+    return chosen if rounded else replace(chosen, prior=Tolerances().prior)
 
 
 def _coders(
@@ -199,7 +214,7 @@ def _measured(card: Card, source: Source, images: ImageSet, files: dict[str, byt
     held_out, exact = _held_out(source, images), card.precision == "fp32"
     with Model(Bundle("the new bundle", files), provider="cpu") as model:
         quality = measure_quality(source, model, held_out)
-        fidelity = {} if exact else measure_fidelity(source.model, model, _pictures(images))
+        fidelity = {} if exact else measure_fidelity(source.model, model, _pictures(images), source.prior)
         scores = calibrate_scores(model, held_out) or (source.scores if exact else None)
     return replace(card, quality=quality, fidelity=fidelity, scores=scores)
 
@@ -218,9 +233,18 @@ def _pictures(images: ImageSet) -> npt.NDArray[np.uint8]:
 
 
 def _write_preview(path: Path, model: Model) -> None:
-    pictures = model.sample(_PREVIEW_ROWS * _PREVIEW_COLUMNS, seed=0, dtype=np.uint8)
-    factor = max(1, _PREVIEW_WIDTH // (_PREVIEW_COLUMNS * pictures.shape[2]))
-    save_png(path, enlarge(grid(pictures, _PREVIEW_ROWS, _PREVIEW_COLUMNS), factor))
+    _, height, width = model.card.image_shape
+    rows, columns = preview_layout(height, width)
+    pictures = model.sample(rows * columns, seed=0, dtype=np.uint8)
+    factor = max(1, _PREVIEW_WIDTH // (columns * width))
+    save_png(path, enlarge(grid(pictures, rows, columns), factor))
+
+
+def preview_layout(height: int, width: int) -> tuple[int, int]:
+    """Return how many rows and columns of images of this size a preview shows."""
+    most = max(1, _PREVIEW_PIXELS // (height * width))
+    columns = min(most, _PREVIEW_COLUMNS)
+    return min(most // columns, _PREVIEW_ROWS), columns
 
 
 def _recipe(source: Source, images: ImageSet, settings: Settings) -> str:

@@ -50,7 +50,7 @@ pictures = model.sample(100, seed=7, dtype="uint8")  # (100, {height}, {width}{"
 `image` (batch, {channels}, {height}, {width}) float32 in [0, 1] | {sizes["decoder"]:,} |
 {_prior_files(card, sizes)}
 Opset {card.opset}, {card.precision}; operators: {", ".join(operators)}.
-{_precision(card)}\
+{_precision(card, sizes)}\
 New images: {_sampling(sizes)}.
 The likelihood is {_likelihood(card)}: the decoder gives its mean.
 
@@ -131,18 +131,29 @@ def _scores(card: Card) -> str:
     )
 
 
-def _precision(card: Card) -> str:
+def _precision(card: Card, sizes: Mapping[str, int]) -> str:
     """Return what a lower precision costs, in words; nothing for fp32."""
     if card.precision == "fp32":
         return ""
     kind = {"fp16": "16-bit floating point", "int8": "8-bit integers"}[card.precision]
     figures = card.fidelity
     return (
-        f"Weights and arithmetic are {kind}, inputs and outputs float32. Against float32, pictures of new latents "
-        f"have a PSNR of {figures['psnr_db']:.1f} dB ({figures['lowest_psnr_db']:.1f} dB the worst); of real "
-        f"images the means differ by {figures['mean_average']:.2g} on average and {figures['mean_largest']:.2g} at "
-        f"most, the log-variances by {figures['logvar_average']:.2g} and {figures['logvar_largest']:.2g}.\n"
+        f"Weights and arithmetic of encoder and decoder are {kind}, inputs and outputs float32. Against float32, "
+        f"pictures of new latents have a PSNR of {figures['psnr_db']:.1f} dB ({figures['lowest_psnr_db']:.1f} dB "
+        f"the worst); of real images the means differ by {figures['mean_average']:.2g} on average and "
+        f"{figures['mean_largest']:.2g} at most, the log-variances by {figures['logvar_average']:.2g} and "
+        f"{figures['logvar_largest']:.2g}.\n" + _precision_of_prior(sizes)
     )
+
+
+def _precision_of_prior(sizes: Mapping[str, int]) -> str:
+    if "prior_inverse" in sizes:
+        return "The prior and the way back from it compute in float32, from weights that are stored in 16 bits.\n"
+    if "prior_density" in sizes:
+        return (
+            "The prior computes in float32, and so does its density, whose weights are stored in 16 bits.\n"
+        )
+    return ""
 
 
 DIFFERENCE_HEADINGS = ("output", "on", "maximum", "mean", "PSNR", "limit")

@@ -20,7 +20,7 @@ from small_runs import leave_out_drawings
 
 import vae_runtime
 from vae_export import bundle as bundle_module
-from vae_export.bundle import Report, Settings, export_bundle
+from vae_export.bundle import Report, Settings, export_bundle, preview_layout
 from vae_export.cli import vae_export
 from vae_export.errors import GraphError, OpsetError, ParityError
 from vae_export.graphs import build_graphs
@@ -204,6 +204,13 @@ def test_weights_alone_make_a_bundle_that_claims_nothing(
     assert "Nothing is known of its training data." in (report.path / "README.md").read_text()
     recipe = (report.path / "recipe.toml").read_text()
     assert all(line.startswith("#") for line in recipe.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("side", "layout"), [(8, (5, 8)), (24, (5, 8)), (48, (5, 8)), (64, (3, 8)), (128, (1, 6)), (1000, (1, 1))]
+)
+def test_of_large_images_a_preview_shows_fewer(side: int, layout: tuple[int, int]) -> None:
+    assert preview_layout(side, side) == layout
 
 
 def test_colour_images_make_a_bundle_too(

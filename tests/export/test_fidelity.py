@@ -70,6 +70,33 @@ def test_the_figures_are_those_of_the_errors_that_are_there(make_vae: Callable[.
     assert np.abs(latents.std() - 1) < 0.1
 
 
+def test_what_is_off_in_the_prior_counts(make_vae: Callable[..., VAE]) -> None:
+    model = make_vae(ModelConfig(8, 8, 1, (3, 5), 2))
+    prior = torch.nn.Linear(2, 2).requires_grad_(requires_grad=False)
+
+    class Moved(Off):
+        """Off in its prior, and the more the further from the middle."""
+
+        def sample_latents(self, n: int, seed: int) -> Array:
+            latents: Array = prior(torch.from_numpy(super().sample_latents(n, seed))).numpy()
+            return np.float32(1.5) * latents
+
+        def decode(self, latents: Array) -> Array:
+            self.latents.append(latents)
+            images: Array = self.reference.decoder(torch.from_numpy(latents)).numpy()
+            return images
+
+    moved = Moved(model)
+    figures = measure_fidelity(model, moved, PICTURES, prior)  # type: ignore[arg-type]
+    (latents,) = moved.latents
+    gaps = model.decoder(torch.from_numpy(latents)) - model.decoder(
+        torch.from_numpy(latents / np.float32(1.5))
+    )
+    ratios = -10 * gaps.square().mean((1, 2, 3)).log10()
+    assert figures["psnr_db"] == pytest.approx(float(ratios.mean()), rel=1e-3)
+    assert figures["lowest_psnr_db"] == pytest.approx(float(ratios.min()), rel=1e-3)
+
+
 def test_it_is_measured_on_other_latents_than_the_ranges_and_the_proof(make_vae: Callable[..., VAE]) -> None:
     model = make_vae(ModelConfig(8, 8, 1, (3, 5), 2))
     off = Off(model)

@@ -29,9 +29,11 @@ FIDELITY = {
 SCORES = ScoreCalibration(1200, 1, 0, (0.0, 50.0, 90.0, 100.0), (-5.0, 10.0, 10.0, 100.0))
 
 
-def card(**changes: object) -> str:
-    changed = dataclasses.replace(CARD, **changes)
-    return write_model_card(changed, ROWS, {"encoder": 12345, "decoder": 6789}, ["Conv", "Gemm"])
+SIZES = {"encoder": 12345, "decoder": 6789}
+
+
+def card(sizes: dict[str, int] = SIZES, **changes: object) -> str:
+    return write_model_card(dataclasses.replace(CARD, **changes), ROWS, sizes, ["Conv", "Gemm"])
 
 
 def table_rows(text: str) -> list[list[str]]:
@@ -119,6 +121,23 @@ def test_the_words_follow_the_card(changes: dict[str, object], words: str) -> No
 def test_of_float32_no_loss_is_told() -> None:
     assert "Opset 17, fp32; operators: Conv, Gemm.\nNew images:" in card()
     assert "Against float32" not in card()
+
+
+@pytest.mark.parametrize(
+    ("role", "words"),
+    [
+        (
+            "prior_inverse",
+            "The prior and the way back from it compute in float32, from weights that are stored",
+        ),
+        ("prior_density", "The prior computes in float32, and so does its density, whose weights are stored"),
+    ],
+)
+def test_of_a_prior_in_lower_precision_it_is_told_how_it_is_stored(role: str, words: str) -> None:
+    sizes = {**SIZES, "prior": 1, role: 1}
+    assert words in card(sizes, precision="int8", fidelity=FIDELITY)
+    assert words not in card(sizes)
+    assert words not in card(precision="int8", fidelity=FIDELITY)
 
 
 def test_without_held_out_images_no_scores_are_told() -> None:
