@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vae_runtime.arrays import read_npz
+from vae_runtime.arrays import npz_shapes, read_npz
 from vae_runtime.errors import one_line
+from vae_training.data.differences import from_differences
 from vae_training.data.folder import in_parallel
 from vae_training.data.image_set import ImageSet, Progress, Size
 from vae_training.data.layout import conform, to_pictures
@@ -105,7 +106,10 @@ def embedded_faces() -> Path:
 
 
 def _faces(_: Wanted) -> tuple[Array, None]:
-    return read_npz(embedded_faces(), "images")["images"], None
+    path = embedded_faces()
+    if "differences" in npz_shapes(path):  # so it stands in the wheel
+        return from_differences(read_npz(path, "differences")["differences"]), None
+    return read_npz(path, "images")["images"], None
 
 
 def _lfw(wanted: Wanted) -> tuple[Array, Array]:
