@@ -22,10 +22,13 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-# Bytes of the product's weight. It must stay in a processor's cache to be worth it, and onnxruntime must be allowed
-# to keep it (see vae_runtime.session).
-_LARGEST = 4 << 20
-_LEAST_GAIN = 2.0  # times fewer multiply-adds
+# Weights of the product: 4 MB in float32, 2 MB in float16. They must stay in a processor's cache to be worth it, and
+# onnxruntime must be allowed to keep them (see vae_runtime.session). Beyond, one image at a time takes longer than in
+# two layers (64x64 in colour with 128 latents in fp16: 1.3 times as long), though many at once take less (0.5 times).
+# In int8 there is less to gain.
+_MOST_WEIGHTS = {"fp32": 2**20, "fp16": 2**20, "int8": 2**19}
+_LEAST_GAIN = 2  # times fewer multiply-adds
+_KERNEL, _STRIDE, _PADDING = 4, 2, 1
 
 
 @dataclass(frozen=True)
@@ -38,15 +41,32 @@ class _Layers:
     relu: onnx.NodeProto
 
 
+def folding_pays(latent_size: int, image: tuple[int, int, int], filters: int, precision: str) -> bool:
+    """Tell whether one layer takes half of the multiply-adds of two or less, and not too many weights.
+
+    Args:
+        latent_size: D, what the linear layer takes.
+        image: channels, height and width of what it gives.
+        filters: channels of what the transposed convolution gives, whose kernel is 4, stride 2 and padding 1.
+        precision: of the weights, `fp32`, `fp16` or `int8`.
+    """
+    apart = math.prod(image) * (latent_size + _KERNEL**2 * filters)
+    together = latent_size * math.prod(_doubled(image, filters))
+    return apart >= _LEAST_GAIN * together and together <= _MOST_WEIGHTS[precision]
+
+
 def fold_linear_layers(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with its linear layer and the transposed convolution behind it folded, where that pays.
 
-    The result computes the same numbers up to rounding. A model without such layers, or whose folded weight would
-    be larger than 4 MiB or save less than half of the multiply-adds, is returned as it is.
+    The result computes the same numbers up to rounding. A model without such layers, or for which it does not pay,
+    is returned as it is.
     """
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     layers = _find(model.graph, weights)
-    if layers is None or not _pays(layers, weights):
+    if layers is None:
+        return model
+    latent_size, filters = weights[layers.linear.input[1]].shape[1], _filters(layers, weights)
+    if not folding_pays(latent_size, _image(layers, weights), filters, "fp32"):
         return model
     folded = onnx.ModelProto()
     folded.CopyFrom(model)
@@ -69,7 +89,7 @@ def _find(graph: onnx.GraphProto, weights: Mapping[str, npt.NDArray[np.generic]]
         if [node.op_type for node in chain] == ["Gemm", "Reshape", "ConvTranspose", "Relu"]:
             layers = _Layers(*chain)
             constant = all(name in weights for node in chain for name in node.input[1:])
-            if constant and _is_plain(layers):
+            if constant and _is_plain(layers) and _doubles(layers.convolution, weights):
                 return layers
     return None
 
@@ -82,18 +102,18 @@ def _is_plain(layers: _Layers) -> bool:
     return as_expected and all(len(node.input) == 3 for node in (layers.linear, layers.convolution))
 
 
-def _pays(layers: _Layers, weights: Mapping[str, npt.NDArray[np.generic]]) -> bool:
-    latent_size = weights[layers.linear.input[1]].shape[1]
-    image, kernel = _image(layers, weights), weights[layers.convolution.input[1]]
-    before: int = latent_size * math.prod(image) + math.prod(image[1:]) * kernel.size
-    after: int = latent_size * math.prod(_output(layers, weights))
-    return before >= _LEAST_GAIN * after and 4 * after <= _LARGEST
+def _doubles(convolution: onnx.NodeProto, weights: Mapping[str, npt.NDArray[np.generic]]) -> bool:
+    """Tell whether a transposed convolution is of the kind that doubles height and width."""
+    expected = {"strides": 2 * [_STRIDE], "pads": 4 * [_PADDING]}
+    plain = expected.items() <= _attributes(convolution).items()
+    return plain and weights[convolution.input[1]].shape[2:] == (_KERNEL, _KERNEL)
 
 
 def _replace(graph: onnx.GraphProto, layers: _Layers, weights: Mapping[str, npt.NDArray[np.generic]]) -> None:
     weight, bias = layers.linear.input[1:]
     kernel, kernel_bias = layers.convolution.input[1:]
-    image, output = _image(layers, weights), _output(layers, weights)
+    image = _image(layers, weights)
+    output = _doubled(image, _filters(layers, weights))
     settings, shape_settings = _attributes(layers.convolution), _attributes(layers.reshape)
     rows = weights[weight].T  # (D, features): what each latent adds to the images
     shapes = {"folded.shape": (len(rows), math.prod(output)), "folded.bias_shape": (math.prod(output),)}
@@ -126,15 +146,21 @@ def _replace(graph: onnx.GraphProto, layers: _Layers, weights: Mapping[str, npt.
     graph.initializer.extend(tensors)
 
 
-def _image(layers: _Layers, weights: Mapping[str, npt.NDArray[np.generic]]) -> tuple[int, ...]:
+def _image(layers: _Layers, weights: Mapping[str, npt.NDArray[np.generic]]) -> tuple[int, int, int]:
     """Return channels, height and width of what the convolution takes."""
-    return tuple(int(size) for size in weights[layers.reshape.input[1]][1:])
+    channels, height, width = map(int, weights[layers.reshape.input[1]][1:])
+    return channels, height, width
 
 
-def _output(layers: _Layers, weights: Mapping[str, npt.NDArray[np.generic]]) -> tuple[int, ...]:
-    """Return channels, height and width of what the convolution gives: kernel 4, stride 2 and padding 1 double."""
-    _, height, width = _image(layers, weights)
-    return weights[layers.convolution.input[1]].shape[1], 2 * height, 2 * width
+def _filters(layers: _Layers, weights: Mapping[str, npt.NDArray[np.generic]]) -> int:
+    """Return how many channels the convolution gives."""
+    return int(weights[layers.convolution.input[1]].shape[1])
+
+
+def _doubled(image: tuple[int, int, int], filters: int) -> tuple[int, int, int]:
+    """Return channels, height and width of what the convolution makes of an image."""
+    _, height, width = image
+    return filters, _STRIDE * height, _STRIDE * width
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:

@@ -22,12 +22,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
 from vae_export.coders import Coders, Form
+from vae_export.folding import folding_pays
 from vae_training.architectures.classic import ClassicDecoder
-
-# Weights of the folded layer, 2 MB in float16. Beyond, one image at a time takes longer than unfolded (64x64 in
-# colour with 128 latents: 1.3 times as long), though many at once take less (0.5 times). In int8 there is less to
-# gain by folding from the start.
-_MOST_FOLDED = {"fp16": 2**20, "int8": 2**19}
 
 
 class FoldedDecoder(nn.Module):
@@ -108,20 +104,13 @@ def rewrite(model: Coders, precision: str) -> Form:
     if precision == "fp32":
         return Form(model.config, model.encoder, model.decoder)
     decoder = model.decoder
-    if isinstance(decoder, ClassicDecoder) and _folding_pays(decoder, _MOST_FOLDED[precision]):
-        decoder = fold(decoder)
+    if isinstance(decoder, ClassicDecoder) and not decoder.fc_relu:
+        latent_size, filters = decoder.fc.in_features, decoder.trans_conv1.out_channels
+        if folding_pays(latent_size, decoder.shape, filters, precision):
+            decoder = fold(decoder)
     if precision == "int8" and isinstance(decoder, (ClassicDecoder, FoldedDecoder)):
         decoder = on_coarse_grid(decoder)
     return Form(model.config, model.encoder, decoder)
-
-
-def _folding_pays(decoder: ClassicDecoder, most_weights: int) -> bool:
-    """Whether nothing stands between the first two layers, and one in their place is half the work or less."""
-    latents, features = decoder.fc.in_features, decoder.fc.out_features
-    positions = features // decoder.trans_conv1.in_channels
-    apart = features * (latents + 16 * decoder.trans_conv1.out_channels)
-    together = 4 * positions * decoder.trans_conv1.out_channels * latents
-    return not decoder.fc_relu and 2 * together <= apart and together <= most_weights
 
 
 @torch.no_grad()

@@ -159,6 +159,16 @@ def without_a_bias(graph: onnx.ModelProto) -> None:
     del graph.graph.node[0].input[2]
 
 
+def with_another_stride(graph: onnx.ModelProto) -> None:
+    (strides,) = (each for each in graph.graph.node[2].attribute if each.name == "strides")
+    strides.ints[:] = [1, 1]
+
+
+def with_a_smaller_kernel(graph: onnx.ModelProto) -> None:
+    (kernel,) = (tensor for tensor in graph.graph.initializer if tensor.name == "w1")
+    kernel.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(kernel)[..., :3, :3], "w1"))
+
+
 def with_a_weight_that_is_computed(graph: onnx.ModelProto) -> None:
     graph.graph.node.insert(0, helper.make_node("Neg", ["fc.weight"], ["computed"]))
     graph.graph.node[1].input[1] = "computed"
@@ -166,7 +176,15 @@ def with_a_weight_that_is_computed(graph: onnx.ModelProto) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [with_relu_between, with_another_taker, with_a_factor, without_a_bias, with_a_weight_that_is_computed],
+    [
+        with_relu_between,
+        with_another_taker,
+        with_a_factor,
+        without_a_bias,
+        with_another_stride,
+        with_a_smaller_kernel,
+        with_a_weight_that_is_computed,
+    ],
 )
 def test_other_graphs_are_left_alone(change: Callable[[onnx.ModelProto], None]) -> None:
     graph = decoder_graph(ModelConfig(8, 8), 0)
