@@ -36,9 +36,8 @@ def read_models(bundle: Bundle) -> tuple[Coders, Prior | None, Card]:
         SourceError: another precision than fp32, or graphs of no architecture that is known here.
         BundleError: damaged, or not what a bundle may be.
     """
-    with Model(
-        bundle, provider="cpu"
-    ) as model:  # scans the bytes, and checks that the graphs belong together
+    # Opening it scans the bytes, and checks that the graphs belong together.
+    with Model(bundle, provider="cpu") as model:
         card = model.card
         if card.precision != "fp32":
             raise SourceError(

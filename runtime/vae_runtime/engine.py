@@ -17,11 +17,11 @@ from vae_runtime.images import (
     Images,
     all_finite,
     as_float32,
+    as_floats,
     as_images,
     fill_pictures,
     require_finite,
     require_images,
-    to_float,
     to_uint8,
 )
 from vae_runtime.latent import Latents, require_latents
@@ -119,7 +119,7 @@ class Engine:
 
     def encode(self, images: npt.NDArray[Any]) -> list[Latents]:
         """Return mean and logvar of a chunk of images or pictures that were checked."""
-        return self.run("encoder", to_float(images) if images.dtype == np.uint8 else images)
+        return self.run("encoder", as_floats(images))
 
     def decode_into(
         self, latents: Latents, images: ImageArray, observe: Callable[[Images], Images] | None = None

@@ -76,6 +76,11 @@ def to_float(pictures: Pictures) -> Images:
     return images
 
 
+def as_floats(images: npt.NDArray[Any]) -> Images:
+    """Return checked images or pictures as graphs take them, (N, C, H, W) float32: images are returned themselves."""
+    return to_float(images) if images.dtype == np.uint8 else images
+
+
 def as_images(
     given: npt.ArrayLike, shape: tuple[int, int, int], *, check_finite: bool = True, begins_at: int = 0
 ) -> npt.NDArray[Any]:

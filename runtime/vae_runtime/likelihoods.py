@@ -25,9 +25,8 @@ LIKELIHOODS = ("bernoulli", "gaussian", "discretized-logistic")
 LOGISTIC_DEVIATION = math.pi / math.sqrt(3.0)
 """Standard deviation of a logistic distribution of scale 1."""
 
-_LOWEST_LOG = (
-    -100.0
-)  # of a Bernoulli's probability that is 0 in float32; PyTorch's binary cross-entropy has the same
+# Of a Bernoulli's probability that is 0 in float32; PyTorch's binary cross-entropy has the same.
+_LOWEST_LOG = -100.0
 _HALF_STEP = 0.5 / 255.0  # between two values of a stored pixel
 _FINEST, _COARSEST = 1e-6, 1e6  # standard deviations of a pixel; beyond, formulas overflow
 

@@ -7,6 +7,7 @@ is `prior_density.onnx` alone. Without a learned prior noise and latents are the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,8 +32,7 @@ def log_density(engine: Engine, latents: Latents) -> Numbers:
         BundleError: the bundle does not know the density of its prior.
     """
     if not engine.has("prior"):
-        squares = np.square(latents, dtype=np.float64).sum(axis=1)
-        return np.asarray(-0.5 * (squares + latents.shape[1] * np.log(2.0 * np.pi)), np.float64)
+        return standard_log_density(latents)
     role = next((role for role in ("prior_inverse", "prior_density") if engine.has(role)), None)
     if role is None:
         raise BundleError(
@@ -46,6 +46,13 @@ def log_density(engine: Engine, latents: Latents) -> Numbers:
 
     engine.in_chunks(len(latents), work)
     return found
+
+
+def standard_log_density(latents: Latents) -> Numbers:
+    """Return the logarithm of the standard normal's density at latents (N, D), in nats; (N,) float64."""
+    squares = np.square(latents, dtype=np.float64).sum(axis=1)
+    density: Numbers = -0.5 * (squares + latents.shape[1] * math.log(2.0 * math.pi))
+    return density
 
 
 def to_noise(engine: Engine, latents: Latents) -> Latents:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from vae_runtime.card import Card
 from vae_runtime.engine import Engine
 from vae_runtime.errors import InputError
-from vae_runtime.images import Images, as_array, is_whole_number, to_float
+from vae_runtime.images import Images, as_array, as_floats, is_whole_number
 from vae_runtime.latent import Latents, noise
 
 STEPS = 12
@@ -75,13 +75,9 @@ class Restorer:
         belief = np.float32((_CARELESSNESS * self._spread) ** -2)
 
         def work(piece: slice) -> None:
-            missing = np.broadcast_to(
-                mask[piece] if len(mask) > 1 else mask, (len(images[piece]), *mask.shape[1:])
-            )
-            given, missing = (
-                _as_floats(images[piece]),
-                np.broadcast_to(missing[:, None], restored[piece].shape),
-            )
+            given = as_floats(images[piece])
+            of_these = mask[piece] if len(mask) > 1 else mask
+            missing = np.broadcast_to(of_these[:, None], given.shape)
             begin = np.where(missing, self._blank(), given)
             fit = self._fit(given, np.where(missing, np.float32(0), belief), begin)
             made = fit.made if eps is None else self._decode(fit.drawn(eps[piece]))
@@ -98,7 +94,7 @@ class Restorer:
         kept = np.float32(self._spread**2 / (self._spread**2 + noise_scale**2))
 
         def work(piece: slice) -> None:
-            given = _as_floats(images[piece])
+            given = as_floats(images[piece])
             made = self._fit(given, np.full(given.shape, belief), given).made.reshape(given.shape)
             restored[piece] = made + kept * (given - made)
 
@@ -241,10 +237,6 @@ def require_noise_scale(noise_scale: float) -> float:
         f"noise_scale is {noise_scale!r}; expected the standard deviation of the noise, pixels being 0 to 1: "
         "above 0, at most 10"
     )
-
-
-def _as_floats(images: npt.NDArray[Any]) -> Images:
-    return to_float(images) if images.dtype == np.uint8 else images
 
 
 def _flat(images: npt.NDArray[Any]) -> Pixels:

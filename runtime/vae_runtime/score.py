@@ -17,7 +17,7 @@ import numpy.typing as npt
 from vae_runtime.card import ScoreCalibration
 from vae_runtime.engine import Engine
 from vae_runtime.errors import InputError, NonFiniteError
-from vae_runtime.images import all_finite, as_array, is_whole_number, to_float
+from vae_runtime.images import all_finite, as_array, as_floats, is_whole_number
 from vae_runtime.latent import Latents, noise
 from vae_runtime.likelihoods import Numbers, Pixels, nll_of
 from vae_runtime.requests import ImageArray
@@ -70,8 +70,7 @@ class Scorer:
         Raises:
             NonFiniteError: posteriors or scores that are no finite numbers.
         """
-        given = images[piece]
-        floats = to_float(given) if given.dtype == np.uint8 else given
+        floats = as_floats(images[piece])
         pixels = floats.reshape(len(floats), -1)
         with np.errstate(all="ignore"):  # what is not finite is told of below, or was to be let through
             mean, logvar = self._engine.run("encoder", floats)

@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
+from vae_runtime.likelihoods import LOGISTIC_DEVIATION
 from vae_training.config import TrainingConfig
 
 _STEP = 1.0 / 255.0  # between two values of a stored pixel
 _SMALLEST = _STEP / 20.0  # a standard deviation that no image shows: black ones alone would take it to zero
 _FIRST = 0.25  # the spread of pixels of a model that knows nothing
-_LOGISTIC = math.pi / math.sqrt(3.0)  # standard deviation of a logistic distribution of scale 1
 _FOLLOWS = 0.05  # share by which the kept standard deviation follows each batch's
 
 
@@ -41,7 +41,7 @@ class Likelihood(nn.Module):
         self.follows_batches = self.name == "gaussian" and settings.noise_scale == "auto"
         if self.name == "bernoulli":
             return
-        unit = 1.0 if self.name == "gaussian" else _LOGISTIC
+        unit = 1.0 if self.name == "gaussian" else LOGISTIC_DEVIATION
         first = torch.tensor(math.log((fixed or _FIRST) / unit))
         if fixed is None and not self.follows_batches:
             self.log_scale = nn.Parameter(first)
@@ -53,7 +53,7 @@ class Likelihood(nn.Module):
         """Standard deviation of a pixel about the decoder's mean; None of a Bernoulli. Waits for the device."""
         if self.name == "bernoulli":
             return None
-        return math.exp(self.log_scale.item()) * (1.0 if self.name == "gaussian" else _LOGISTIC)
+        return math.exp(self.log_scale.item()) * (1.0 if self.name == "gaussian" else LOGISTIC_DEVIATION)
 
     def forward(self, logits: Tensor, image: Tensor) -> Tensor:
         """Return -log p(x given z) of each image; (N, C, H, W) logits and images in [0, 1] to (N,), in nats.

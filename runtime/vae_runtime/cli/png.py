@@ -1,4 +1,4 @@
-"""Arrays as picture files, through Pillow."""
+"""Pictures as PNG files, through Pillow."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from vae_runtime.images import Pictures
 def save_png(path: Path, picture: Pictures) -> None:
     """Write one (H, W) or (H, W, 3) uint8 picture as PNG."""
     encoded = io.BytesIO()
-    encoded.name = (
-        "picture.png"  # for a name, other than for a format, Pillow loads no plugins of other formats
-    )
+    encoded.name = "new.png"  # for a name, other than for a format, Pillow loads no plugins of other formats
     Image.fromarray(picture).save(encoded)
     path.write_bytes(encoded.getvalue())  # at once: Pillow would look into the file in between
 

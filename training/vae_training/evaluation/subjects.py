@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +19,7 @@ from vae_runtime.errors import BundleError, NonFiniteError, printable
 from vae_runtime.images import Images
 from vae_runtime.latent import Latents, latent_path, noise
 from vae_runtime.model import Model, load
+from vae_runtime.prior import standard_log_density
 from vae_training.checkpoint import (
     STATE,
     Checkpoint,
@@ -144,7 +144,7 @@ class RunSubject:
         if self._prior is None:
             return np.zeros(len(latents))
         found: npt.NDArray[np.float64] = self._prior.log_prob(torch.from_numpy(latents)).double().numpy()
-        return found - _standard_log_density(latents)
+        return found - standard_log_density(latents)
 
     @torch.inference_mode()
     def latent_path(self, ends: Latents, steps: int) -> Latents:
@@ -198,17 +198,11 @@ class BundleSubject:
         """As `Subject.prior_gain`."""
         if not self._knows_density:
             return None
-        return self._model.log_density(latents) - _standard_log_density(latents)
+        return self._model.log_density(latents) - standard_log_density(latents)
 
     def latent_path(self, ends: Latents, steps: int) -> Latents:
         """As `Subject.latent_path`."""
         return self._model.latent_path(ends, steps)
-
-
-def _standard_log_density(latents: Latents) -> npt.NDArray[np.float64]:
-    squares = np.square(latents, dtype=np.float64).sum(axis=1)
-    density: npt.NDArray[np.float64] = -0.5 * (squares + latents.shape[1] * math.log(2.0 * math.pi))
-    return density
 
 
 def _short(name: str) -> str:
