@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,7 +15,6 @@ from vae_export.errors import ParityError, SourceError
 from vae_export.parity import Tolerances, compare, require_parity
 from vae_runtime.bundle import ROLES_OF_A_PRIOR, Bundle
 from vae_runtime.card import Card
-from vae_runtime.errors import VaeError
 from vae_runtime.model import Model
 from vae_training.checkpoint import model_from_weights, prior_from_weights
 from vae_training.config import Config, ModelConfig
@@ -59,20 +57,11 @@ def read_models(bundle: Bundle) -> tuple[Coders, Prior | None, Card]:
     return coders, prior, card
 
 
-def training_of(card: Card) -> Config | None:
-    """Return the settings that a card tells of, where this version knows them all."""
-    if not card.recipe:
-        return None
-    with contextlib.suppress(VaeError):
-        return Config.from_dict(card.recipe)
-    return None
-
-
 def _coders(graphs: Mapping[str, onnx.ModelProto], card: Card, source: str) -> Coders:
     weights = {
         f"{role}.{name}": tensor for role, graph in graphs.items() for name, tensor in _tensors(graph).items()
     }
-    training = training_of(card)
+    training = Config.from_recipe(card.recipe)
     if training is None or training.model.architecture == "classic":
         config, weights = _classic(weights, graphs, card)
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vae_export.bundle_source import read_models, training_of
+from vae_export.bundle_source import read_models
 from vae_export.errors import SourceError
 from vae_export.pickled_weights import load_pickled
 from vae_export.source import Source
@@ -24,7 +24,7 @@ from vae_training.checkpoint import (
     newest_checkpoint,
     prior_from_weights,
 )
-from vae_training.config import ModelConfig
+from vae_training.config import Config, ModelConfig
 from vae_training.model import VAE
 from vae_training.run_folder import RunFolder
 from vae_training.tensor_files import read_file, tensors_from_bytes
@@ -145,7 +145,7 @@ def _from_bundle(path: Path) -> Source:
         prior=prior,
         likelihood=card.likelihood,
         name=card.name,
-        config=training_of(card),
+        config=Config.from_recipe(card.recipe),
         metrics=card.quality,
         bundle=f"{card.name}, whose {SUMS} has the SHA-256 {bundle.sha256}",
         license=card.license,

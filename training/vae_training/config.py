@@ -7,26 +7,14 @@ checkpoint carries the same settings, so that weights never travel without their
 from __future__ import annotations
 
 import dataclasses
-import os
-import sys
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from vae_runtime.errors import one_line
 from vae_training.errors import ConfigError
+from vae_training.sections import plain, read_section, read_toml, refuse_unknown, require
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-Section = TypeVar("Section")
-
-_LARGEST_FILE = 1 << 20  # bytes of TOML
 LONGEST_SIDE = 16_384
 """Pixels of the longest side of an image."""
 _SMALLEST_SCALE = 1e-4  # of pixels: a fortieth of the step between two of 256 values
@@ -62,11 +50,11 @@ class DataConfig:
     """Leave out pictures that cannot be read, instead of stopping."""
 
     def __post_init__(self) -> None:
-        _require(0.0 <= self.validation <= 0.9, "data.validation", self.validation, "0 to 0.9")
-        _require(self.channels in (None, 1, 3), "data.channels", self.channels, "1 or 3")
+        require(0.0 <= self.validation <= 0.9, "data.validation", self.validation, "0 to 0.9")
+        require(self.channels in (None, 1, 3), "data.channels", self.channels, "1 or 3")
         _require_writable("data.source", self.source)
         sides = self.image_size or (1, 1)
-        _require(
+        require(
             max(map(abs, sides)) <= LONGEST_SIDE, "data.image_size", sides, f"at most {LONGEST_SIDE} a side"
         )
 
@@ -90,7 +78,7 @@ class ModelConfig:
     """Residual blocks behind each halving, and before each doubling."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.architecture in ARCHITECTURES,
             "model.architecture",
             self.architecture,
@@ -101,9 +89,9 @@ class ModelConfig:
         for name in ("height", "width"):
             size = getattr(self, name)
             possible = 8 <= size <= LONGEST_SIDE and size % 4 == 0
-            _require(possible, f"model.{name}", size, f"a multiple of 4, from 8 to {LONGEST_SIDE}")
-        _require(self.channels in (1, 3), "model.channels", self.channels, "1 or 3")
-        _require(1 <= self.latent_size <= WIDEST, "model.latent_size", self.latent_size, f"1 to {WIDEST}")
+            require(possible, f"model.{name}", size, f"a multiple of 4, from 8 to {LONGEST_SIDE}")
+        require(self.channels in (1, 3), "model.channels", self.channels, "1 or 3")
+        require(1 <= self.latent_size <= WIDEST, "model.latent_size", self.latent_size, f"1 to {WIDEST}")
         if self.architecture == "classic":
             self._require_classic()
         else:
@@ -112,17 +100,17 @@ class ModelConfig:
     def _require_classic(self) -> None:
         widths = self.widths
         possible = len(widths) == 2 and min(widths) >= 1 and max(widths) <= WIDEST
-        _require(possible, "model.filters", widths, f"two numbers from 1 to {WIDEST}")
-        _require(
+        require(possible, "model.filters", widths, f"two numbers from 1 to {WIDEST}")
+        require(
             self.blocks == 1, "model.blocks", self.blocks, "1: the classic architecture has none to count"
         )
 
     def _require_residual(self) -> None:
         widths = self.widths
         possible = 1 <= len(widths) <= _MOST_STAGES and min(widths) >= 1 and max(widths) <= WIDEST
-        _require(possible, "model.filters", widths, f"1 to {_MOST_STAGES} numbers from 1 to {WIDEST}")
-        _require(0 <= self.blocks <= MOST_BLOCKS, "model.blocks", self.blocks, f"0 to {MOST_BLOCKS}")
-        _require(not self.fc_relu, "model.fc_relu", self.fc_relu, "false: it is of the classic architecture")
+        require(possible, "model.filters", widths, f"1 to {_MOST_STAGES} numbers from 1 to {WIDEST}")
+        require(0 <= self.blocks <= MOST_BLOCKS, "model.blocks", self.blocks, f"0 to {MOST_BLOCKS}")
+        require(not self.fc_relu, "model.fc_relu", self.fc_relu, "false: it is of the classic architecture")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -153,7 +141,7 @@ class ModelConfig:
         expected = (
             f"fewer, or images whose sides {factor} divides, where these have {self.height}x{self.width}"
         )
-        _require(self._is_whole(factor), "model.filters", self.widths, expected)
+        require(self._is_whole(factor), "model.filters", self.widths, expected)
         return self.height // factor, self.width // factor
 
     def _is_whole(self, factor: int, smallest: int = 1) -> bool:
@@ -209,32 +197,30 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
-            _require(
-                1 <= getattr(self, name) <= MOST, f"training.{name}", getattr(self, name), f"1 to {MOST}"
-            )
-        _require(
+            require(1 <= getattr(self, name) <= MOST, f"training.{name}", getattr(self, name), f"1 to {MOST}")
+        require(
             0 < self.learning_rate < 1e3, "training.learning_rate", self.learning_rate, "above 0, below 1000"
         )
-        _require(0 <= self.beta < 1e6, "training.beta", self.beta, "at least 0, below 1000000")
-        _require(
+        require(0 <= self.beta < 1e6, "training.beta", self.beta, "at least 0, below 1000000")
+        require(
             0 <= self.sharpen_epochs <= MOST, "training.sharpen_epochs", self.sharpen_epochs, f"0 to {MOST}"
         )
-        _require(0 <= self.clip_gradient < 1e9, "training.clip_gradient", self.clip_gradient, "at least 0")
-        _require(0 <= self.free_bits < 1e6, "training.free_bits", self.free_bits, "at least 0, below 1000000")
-        _require(
+        require(0 <= self.clip_gradient < 1e9, "training.clip_gradient", self.clip_gradient, "at least 0")
+        require(0 <= self.free_bits < 1e6, "training.free_bits", self.free_bits, "at least 0, below 1000000")
+        require(
             0 <= (self.capacity or 0) < 1e6, "training.capacity", self.capacity, "at least 0, below 1000000"
         )
-        _require(0 <= self.shift <= LONGEST_SIDE, "training.shift", self.shift, f"0 to {LONGEST_SIDE}")
-        _require(0 <= self.brightness <= 1, "training.brightness", self.brightness, "0 to 1")
-        _require(
+        require(0 <= self.shift <= LONGEST_SIDE, "training.shift", self.shift, f"0 to {LONGEST_SIDE}")
+        require(0 <= self.brightness <= 1, "training.brightness", self.brightness, "0 to 1")
+        require(
             self.noise_scale in NOISE_SCALES or self.fixed_noise_scale is not None,
             "training.noise_scale",
             self.noise_scale,
             f"{', '.join(NOISE_SCALES)} or a number from {_SMALLEST_SCALE:g} to 1",
         )
-        _require(0 <= self.ema < 1, "training.ema", self.ema, "at least 0, below 1")
+        require(0 <= self.ema < 1, "training.ema", self.ema, "at least 0, below 1")
         _require_writable("training.init_from", self.init_from or "")
-        _require(0 <= self.seed < 2**63, "training.seed", self.seed, "0 to 2**63 - 1")
+        require(0 <= self.seed < 2**63, "training.seed", self.seed, "0 to 2**63 - 1")
         for name, choices in (
             ("schedule", SCHEDULES),
             ("likelihood", LIKELIHOODS),
@@ -243,7 +229,7 @@ class TrainingConfig:
             ("device", DEVICES),
             ("compile", COMPILE_CHOICES),
         ):
-            _require(
+            require(
                 getattr(self, name) in choices, f"training.{name}", getattr(self, name), ", ".join(choices)
             )
 
@@ -284,12 +270,12 @@ class Config:
         prior, size = self.training.prior, self.model.latent_size
         if prior in _WIDEST_BY_PRIOR:
             widest = _WIDEST_BY_PRIOR[prior]
-            _require(2 <= size <= widest, "model.latent_size", size, f"2 to {widest} with a {prior} as prior")
+            require(2 <= size <= widest, "model.latent_size", size, f"2 to {widest} with a {prior} as prior")
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Return the settings as plain values by section; settings that are None are left out."""
         return {
-            section: {key: _plain(value) for key, value in values.items() if value is not None}
+            section: {key: plain(value) for key, value in values.items() if value is not None}
             for section, values in dataclasses.asdict(self).items()
         }
 
@@ -307,12 +293,22 @@ class Config:
             ConfigError: an unknown section or setting, or a wrong type or value.
         """
         sections = {f.name: f.default_factory for f in dataclasses.fields(cls)}
-        _refuse_unknown(record, sections, source, "section")
+        refuse_unknown(record, sections, source, "section")
         return cls(
-            data=_section(DataConfig, record.get("data", {}), f"{source}: data"),
-            model=_section(ModelConfig, record.get("model", {}), f"{source}: model"),
-            training=_section(TrainingConfig, record.get("training", {}), f"{source}: training"),
+            data=read_section(DataConfig, record.get("data", {}), f"{source}: data"),
+            model=read_section(ModelConfig, record.get("model", {}), f"{source}: model"),
+            training=read_section(TrainingConfig, record.get("training", {}), f"{source}: training"),
         )
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any]) -> Config | None:
+        """Return the settings that a model's card tells of; None where it tells of none, or of such of another time."""
+        if not recipe:
+            return None
+        try:
+            return cls.from_dict(recipe)
+        except ConfigError:
+            return None
 
     @classmethod
     def from_toml(cls, path: Path) -> Config:
@@ -324,75 +320,7 @@ class Config:
         return cls.from_dict(read_toml(path), str(path))
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        ConfigError: unreadable or not TOML.
-    """
-    try:
-        # Asked before opening: reading a pipe would wait for ever.
-        if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where the name is too long
-            problem = "not a file" if os.path.exists(path) else "there is none"  # noqa: PTH110 - the same
-            raise ConfigError(f"{path}: not a readable TOML file ({problem})")
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
-        if len(content) > _LARGEST_FILE:
-            raise ConfigError(f"{path}: not a readable TOML file (larger than {_LARGEST_FILE} bytes)")
-        settings: dict[str, Any] = tomllib.loads(content.decode("utf-8").replace("\r\n", "\n"))
-    except ConfigError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:  # a ValueError is bad UTF-8, TOML or a huge number
-        raise ConfigError(f"{path}: not a readable TOML file ({one_line(error)})") from error
-    return settings
-
-
-def _section(kind: type[Section], values: object, source: str) -> Section:
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{source}: {values!r}; expected a table of settings")
-    hints = typing.get_type_hints(kind)
-    _refuse_unknown(values, hints, source, "setting")
-    return kind(**{key: _as_type(value, hints[key], f"{source}.{key}") for key, value in values.items()})
-
-
-def _as_type(value: object, hint: Any, source: str) -> object:
-    """Check a plain value against a field's type; TOML knows no tuples, and 1 is a fine float."""
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        hint = next(option for option in typing.get_args(hint) if option is not type(None))
-    if typing.get_origin(hint) is tuple:
-        kinds = typing.get_args(hint)
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{source} is {value!r}; expected a list")
-        if kinds[-1] is Ellipsis:
-            kinds = kinds[:1] * len(value)
-        _require(len(value) == len(kinds), source, value, f"{len(kinds)} values")
-        return tuple(_as_type(item, kind, source) for item, kind in zip(value, kinds, strict=True))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError as error:
-            raise ConfigError(f"{source} is larger than any floating point number; expected less") from error
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ConfigError(f"{source} is {value!r}; expected {hint.__name__}")
-    return value
-
-
-def _refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Any], source: str, what: str) -> None:
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise ConfigError(f"{source}: unknown {what} {', '.join(unknown)}; expected {', '.join(known)}")
-
-
-def _require(condition: bool, name: str, value: object, expected: str) -> None:
-    if not condition:
-        raise ConfigError(f"{name} is {value!r}; expected {expected}")
-
-
 def _require_writable(name: str, path: str) -> None:
     """Raise for a file name of other bytes: it reaches Python as half characters, which no TOML file may hold."""
-    _require(path.encode(errors="replace").decode() == path, name, path, "a name in UTF-8: rename it")
-    _require("\0" not in path, name, path, "a name without NUL")
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
+    require(path.encode(errors="replace").decode() == path, name, path, "a name in UTF-8: rename it")
+    require("\0" not in path, name, path, "a name without NUL")

@@ -172,7 +172,7 @@ class BundleSubject:
     def __init__(self, model: Model) -> None:
         card = model.card
         self.name = _short(card.name)
-        self.config = _config_of_card(card)
+        self.config = Config.from_recipe(card.recipe)
         self.data_fingerprint: str | None = None
         self.image_shape = card.image_shape
         self.latent_size = card.latent_size
@@ -231,13 +231,3 @@ def _likelihood_of_card(card: Card, config: Config | None) -> Likelihood:
             "or measure the run that it comes from"
         )
     return Likelihood(settings).eval().requires_grad_(False)
-
-
-def _config_of_card(card: Card) -> Config | None:
-    """Return the settings of the training; None where the card holds none, or those of another time."""
-    if not card.recipe:
-        return None
-    try:
-        return Config.from_dict(card.recipe, card.name)
-    except ConfigError:
-        return None
