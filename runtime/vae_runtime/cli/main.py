@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from vae_runtime._version import __version__
 from vae_runtime.cli import changing
 from vae_runtime.cli.exits import run_command
-from vae_runtime.cli.options import Number
+from vae_runtime.cli.options import Number, whole_number
 from vae_runtime.cli.shared import (
     MOST,
     finite_option,
@@ -49,9 +49,7 @@ def vae_run(*, verbose: bool) -> None:
 
 
 @vae_run.command()
-@click.option(
-    "-n", "--n", "count", type=click.IntRange(1, MOST), default=100, show_default=True, help="How many."
-)
+@whole_number("-n", "--n", "count", least=1, most=MOST, default=100, help="How many.")
 @click.option(
     "--seed", type=click.IntRange(0), help="The same seed gives the same images. [default: new ones]"
 )
@@ -90,13 +88,7 @@ def sample(
 
 @vae_run.command()
 @click.argument("points", nargs=-1, required=True, metavar="POINT POINT...")
-@click.option(
-    "--steps",
-    type=click.IntRange(2, MOST),
-    default=20,
-    show_default=True,
-    help="Images in all, ends included.",
-)
+@whole_number("--steps", least=2, most=MOST, default=20, help="Images in all, ends included.")
 @click.option(
     "--method",
     type=click.Choice(["slerp", "linear"]),
@@ -199,18 +191,18 @@ def decode(latents: Path, **options: Any) -> None:
     metavar="PERCENTILE",
     help="Only what scores higher than so many percent of the images held out of the training.",
 )
-@click.option(
+@whole_number(
     "--top",
-    type=click.IntRange(1, MOST),
+    least=1,
+    most=MOST,
     default=20,
-    show_default=True,
     help="Show so many, the highest first; files hold all, in their order.",
 )
-@click.option(
+@whole_number(
     "--samples",
-    type=click.IntRange(1, _MOST_SAMPLES),
+    least=1,
+    most=_MOST_SAMPLES,
     default=1,
-    show_default=True,
     help="Points of an image's posterior: more are steadier, and take as many times as long.",
 )
 @output_options(None, tables=True)

@@ -1,10 +1,11 @@
-"""Option types that the commands share."""
+"""Kinds of options that the commands share."""
 
 from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -19,6 +20,21 @@ _STRONGEST = 1e6
 
 MOST_DIGITS = 9
 """Of a number that is typed; Python itself turns no more than 4,300 into one."""
+
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def whole_number(
+    *declarations: str,
+    least: int,
+    most: int,
+    default: int,
+    help: str,  # noqa: A002 - click's name
+) -> Callable[[_Command], _Command]:
+    """Return an option that is a whole number within its ends, and whose default help shows."""
+    kind = click.IntRange(least, most)
+    return click.option(*declarations, type=kind, default=default, show_default=True, help=help)
 
 
 class Number(click.FloatRange):

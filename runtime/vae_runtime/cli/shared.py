@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from vae_runtime.cli.options import whole_number
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEFAULT_MODEL = "faces24"
@@ -68,10 +70,8 @@ def picture_options(command: Command) -> Command:
         click.option("--float", "as_float", is_flag=True, help="Arrays as float32 (N, C, H, W) in [0, 1], not uint8."),
         click.option("--shard-size", type=click.IntRange(1, MOST),
                      help="A folder holds .npy files of so many images each, not PNGs."),
-        click.option("--scale", type=click.IntRange(1, 64), default=1, show_default=True,
-                     help="Enlarge PNGs: pixels a pixel."),
-        click.option("--padding", type=click.IntRange(0, 64), default=0, show_default=True,
-                     help="Pixels between pictures."),
+        whole_number("--scale", least=1, most=64, default=1, help="Enlarge PNGs: pixels a pixel."),
+        whole_number("--padding", least=0, most=64, default=0, help="Pixels between pictures."),
         click.option("--columns", type=click.IntRange(1, _MOST_CELLS),
                      help="Columns of the grid. [default: as needed]"),
         click.option("--rows", type=click.IntRange(1, _MOST_CELLS),

@@ -14,6 +14,7 @@ import click
 
 from vae_runtime._version import __version__
 from vae_runtime.atomic import atomic_file, refuse_existing
+from vae_runtime.cli.options import whole_number
 from vae_runtime.errors import printable
 
 if TYPE_CHECKING:
@@ -41,34 +42,28 @@ _FEW_SAMPLES = 20
 @click.option(
     "--against", metavar="RUN|BUNDLE", help="Another model to measure on the same images, beside this one."
 )
-@click.option(
+@whole_number(
     "--importance-samples",
-    type=click.IntRange(1, _MOST),
+    least=1,
+    most=_MOST,
     default=5000,
-    show_default=True,
     help="Draws of the posterior for the importance-weighted bound.",
 )
-@click.option(
+@whole_number(
     "--importance-images",
-    type=click.IntRange(2, _MOST),
+    least=2,
+    most=_MOST,
     default=200,
-    show_default=True,
     help="Held-out images that the bounds are means over, at most.",
 )
-@click.option(
+@whole_number(
     "--images",
-    type=click.IntRange(8, 10_000),
+    least=8,
+    most=10_000,
     default=2000,
-    show_default=True,
     help="Held-out images, samples and real ones that are compared, at most.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**63 - 1),
-    default=0,
-    show_default=True,
-    help="Seed of everything random.",
-)
+@whole_number("--seed", least=0, most=2**63 - 1, default=0, help="Seed of everything random.")
 @click.option("--faces", is_flag=True, help="Tell what share of images a face detector takes for faces, too.")
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write every figure to this file, too."
