@@ -7,7 +7,7 @@ import torch
 
 from vae_runtime.errors import ProviderError
 from vae_training import device
-from vae_training.device import choose_device, describe_device, respect_quota
+from vae_training.device import choose_device, describe_device, respect_quota, seconds_when_done
 
 
 @pytest.fixture
@@ -40,6 +40,15 @@ def test_cuda_where_there_is_none_is_an_error_of_the_environment(has_cuda: None)
 
 def test_the_cpu_is_described_with_its_threads() -> None:
     assert describe_device(torch.device("cpu")) == f"CPU ({torch.get_num_threads()} threads)"
+
+
+def test_a_step_is_timed_when_the_gpu_is_done_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", done.append)
+    first = seconds_when_done(torch.device("cpu"))
+    assert done == []
+    assert seconds_when_done(torch.device("cuda")) >= first
+    assert done == [torch.device("cuda")]
 
 
 @pytest.mark.parametrize(("allowed", "threads"), [(1, 1), (2, 2), (3, 2)])

@@ -176,8 +176,16 @@ def _start(
     with folder.locked():
         folder.refuse_used()  # now that nobody else can begin in it
         folder.write_config(config)
-        trainer.run()
+        _run(trainer)
     _point_out(folder.path, quiet=quiet)
+
+
+def _run(trainer: Trainer) -> None:
+    from vae_training.compiling import keep_compiled_code
+
+    if trainer.compiling.described:
+        keep_compiled_code()
+    trainer.run()
 
 
 def _resume(path: Path, options: dict[str, Any], save_every: int | None, *, quiet: bool) -> None:
@@ -208,7 +216,7 @@ def _resume(path: Path, options: dict[str, Any], save_every: int | None, *, quie
         else:
             _begin(trainer)
         folder.write_config(config)
-        trainer.run()
+        _run(trainer)
     _point_out(folder.path, quiet=quiet)
 
 

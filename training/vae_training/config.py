@@ -193,7 +193,7 @@ class TrainingConfig:
     device: str = "auto"
     """`auto` (CUDA where there is one), `cpu` or `cuda`."""
     compile: str = "auto"
-    """`on`, `off`, or `auto`: torch.compile where the run is long enough to repay it."""
+    """`on`, `off`, or `auto`: torch.compile on a GPU, once the steps left will repay it; never on the CPU."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):

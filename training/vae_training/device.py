@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 
 from vae_runtime.errors import ProviderError
@@ -30,6 +32,13 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"CUDA ({torch.cuda.get_device_name(device)})"
     return f"CPU ({torch.get_num_threads()} threads)"
+
+
+def seconds_when_done(device: torch.device) -> float:
+    """Return the time in seconds, of a clock that only goes forward, once the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def respect_quota() -> None:

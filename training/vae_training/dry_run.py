@@ -82,7 +82,7 @@ def _training(trainer: Trainer) -> list[str]:
     steps = len(trainer.batches)
     whole = sum(epochs * steps * each for epochs, _, each in stages)
     prior = " and the prior" if config.training.prior != "standard" else ""
-    not_compiled = ", not compiled" if trainer.compiles else ""
+    not_compiled = ", not compiled" if trainer.compiling.described else ""
     return [
         f"images      {len(trainer.batches.images):,} to train on, {len(trainer.held_out):,} held out",
         f"device      {describe_device(trainer.device)}{not_compiled}",

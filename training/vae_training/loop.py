@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -25,12 +25,12 @@ from vae_training.checkpoint import (
     refuse_diverged,
     save_checkpoint,
 )
-from vae_training.compiling import decide_compile
+from vae_training.compiling import Compiling
 from vae_training.config import Config
 from vae_training.costs import on_paper
 from vae_training.cpu_forward import forward_on_cpu
 from vae_training.data import ImageSet, split
-from vae_training.device import choose_device, describe_device
+from vae_training.device import choose_device, describe_device, seconds_when_done
 from vae_training.errors import DivergedError
 from vae_training.interruption import Interrupted, SignalWatch
 from vae_training.kl_shaping import beta_at, kl_per_latent
@@ -93,7 +93,9 @@ class Trainer:
         )
         self.held_out = to_device(images.images, held_out, self.device)
         self.total_steps = config.training.epochs * len(self.batches)
-        self.compiles = decide_compile(config.training.compile, steps=self.total_steps, device=self.device)
+        self.compiling = Compiling(self._loss, config.training.compile, self.device, self.observer.told)
+        # The arrangement for the CPU pays: compiled code and GPUs arrange by themselves.
+        self._arranges = self.device.type == "cpu" and not self.compiling.is_on
         torch.manual_seed(config.training.seed)
         self.model = VAE(config.model).to(self.device)
         self._arrange(self.model)
@@ -175,25 +177,24 @@ class Trainer:
         """
         metrics = self.folder.read_metrics()[: self.position.epoch]
         settings = self.config.training
-        compute_loss = torch.compile(self._loss, dynamic=False) if self.compiles else self._loss
         with self.observer, SignalWatch() as signals:
             self.observer.run_began(self._describe(), settings.all_epochs, len(self.batches))
             for epoch in range(self.position.epoch, settings.all_epochs):
                 if epoch >= settings.epochs and not self.sharpening:
                     self._fit_prior_if_wanted(signals)
                     self.begin_sharpening()
-                row = self._train_epoch(epoch, compute_loss, signals)
+                row = self._train_epoch(epoch, signals)
                 metrics.append(row)
                 self.observer.epoch_ended(row)
                 self._save_epoch(metrics)
             self._fit_prior_if_wanted(signals)
         return metrics
 
-    def _train_epoch(self, epoch: int, compute_loss: Any, signals: SignalWatch) -> dict[str, Any]:
+    def _train_epoch(self, epoch: int, signals: SignalWatch) -> dict[str, Any]:
         started, first_step = time.monotonic(), self.position.step
         self.observer.epoch_began(epoch + 1, first_step)
         for step, image in enumerate(self.batches.epoch(epoch, first_step), start=first_step):
-            self.losses[step] = self._step(image, compute_loss)
+            self.losses[step] = self._timed_step(image)
             self.position = Position(epoch, step + 1, self.position.total_steps + 1)
             if self.observer.wants_losses():
                 done = (step + 1 - first_step) * self.batches.batch_size
@@ -224,7 +225,17 @@ class Trainer:
             ),
         }
 
-    def _step(self, image: Tensor, compute_loss: Any) -> Tensor:
+    def _timed_step(self, image: Tensor) -> Tensor:
+        """Train on one batch; where it is not settled yet whether to compile, wait until the device is done."""
+        if self.sharpening or not self.compiling.is_timed:
+            return self._step(image, self.compiling)
+        started = seconds_when_done(self.device)
+        losses = self._step(image, self.compiling)
+        left = self.total_steps - self.position.total_steps - 1
+        self.compiling.took(seconds_when_done(self.device) - started, left)
+        return losses
+
+    def _step(self, image: Tensor, compute_loss: Callable[..., Loss]) -> Tensor:
         """Train on one batch; return its losses, (3,), without waiting for the device."""
         if self.augmentation:
             image = self.augmentation(image, self.noise)
@@ -234,7 +245,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         self.optimizer.zero_grad(set_to_none=True)
-        loss: Loss = compute_loss(image, self._draw_noise(len(image)), self._beta())
+        loss = compute_loss(image, self._draw_noise(len(image)), self._beta())
         loss.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         if self.config.training.clip_gradient:
             nn.utils.clip_grad_norm_(self.parameters().values(), self.config.training.clip_gradient)
@@ -242,11 +253,6 @@ class Trainer:
         if self.average:
             self.average.update(self.model, self.position.total_steps + 1)
         return detached(loss)
-
-    @property
-    def _arranges(self) -> bool:
-        """Whether the arrangement for the CPU pays: compiled code and GPUs arrange by themselves."""
-        return self.device.type == "cpu" and not self.compiles
 
     def _arrange(self, model: VAE) -> None:
         if self._arranges:
@@ -256,7 +262,7 @@ class Trainer:
         """Return the KL divergence's weight at this step, as a tensor for code that is compiled for a number."""
         settings = self.config.training
         beta = beta_at(settings.beta_schedule, settings.beta, self.position.total_steps, self.total_steps)
-        varies = self.compiles and settings.beta_schedule != "constant"
+        varies = self.compiling.is_on and settings.beta_schedule != "constant"
         return torch.tensor(beta, device=self.device) if varies else beta
 
     def _loss(self, image: Tensor, noise: Tensor, beta: float | Tensor, model: VAE | None = None) -> Loss:
@@ -400,11 +406,11 @@ class Trainer:
     def _describe(self) -> str:
         model = self.config.model
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        compiled = ", compiled" if self.compiles else ""
+        compiled = self.compiling.described
         return (
             f"{len(self.batches.images):,} images {model.channels}x{model.height}x{model.width}, "
             f"{len(self.held_out):,} held out; {parameters:,} parameters, {model.latent_size} latents; "
-            f"{describe_device(self.device)}{compiled}"
+            f"{describe_device(self.device)}{compiled and f', {compiled}'}"
         )
 
 

@@ -199,6 +199,6 @@ training_options = _in_this_order(
     _training(
         "--compile",
         type=click.Choice(COMPILE_CHOICES),
-        help="torch.compile; auto where the run is long enough to repay it.",
+        help="torch.compile; auto on a GPU, once the steps left will repay it.",
     ),
 )
