@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
 from vae_training.errors import ConfigError
 
-texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=30)
+texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=30)
 sizes = st.integers(1, 500)
 configs = st.builds(
     Config,
