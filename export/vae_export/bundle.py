@@ -38,7 +38,7 @@ from vae_runtime.model import Model, load
 from vae_runtime.tiling import grid
 from vae_training.config import Config
 from vae_training.data import ImageSet, split
-from vae_training.mixture import GaussianMixture
+from vae_training.priors.mixture import GaussianMixture
 
 _PREVIEW_ROWS, _PREVIEW_COLUMNS = 5, 8
 _PREVIEW_WIDTH = 768  # pixels

@@ -20,9 +20,9 @@ from vae_export.opsets import ir_version_for
 from vae_runtime.card import METADATA_KEY, Card
 from vae_runtime.session import SIGNATURES
 from vae_training.config import ModelConfig
-from vae_training.flow import FlowInverse
-from vae_training.mixture import GaussianMixture, MixtureDensity
 from vae_training.priors import Prior
+from vae_training.priors.flow import FlowInverse
+from vae_training.priors.mixture import GaussianMixture, MixtureDensity
 
 _PRODUCER = "vae-edge"
 

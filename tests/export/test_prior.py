@@ -27,8 +27,8 @@ from vae_export.sources import load_source
 from vae_runtime.latent import noise
 from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
 from vae_training.data import ImageSet
-from vae_training.flow import Flow
-from vae_training.mixture import GaussianMixture
+from vae_training.priors.flow import Flow
+from vae_training.priors.mixture import GaussianMixture
 from vae_training.run_folder import RunFolder
 
 Images = Callable[..., ImageSet]

@@ -38,8 +38,8 @@ from vae_training.likelihood import Likelihood
 from vae_training.model import VAE
 from vae_training.objective import Loss, beta_vae_loss, detached
 from vae_training.plots import plot_losses
-from vae_training.prior_fitting import fit_prior
 from vae_training.priors import Prior
+from vae_training.priors.fitting import fit_prior
 from vae_training.progress import Observer
 from vae_training.run_folder import RunFolder
 from vae_training.schedule import learning_rate

@@ -21,7 +21,7 @@ from vae_runtime.latent import latent_path, noise
 from vae_training.data import ImageSet
 from vae_training.errors import CheckpointError
 from vae_training.evaluation.subjects import RunSubject, open_subject
-from vae_training.flow import Flow
+from vae_training.priors.flow import Flow
 from vae_training.run_folder import RunFolder, read_checkpoint
 
 

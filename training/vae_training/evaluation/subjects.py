@@ -29,8 +29,8 @@ from vae_training.checkpoint import (
 )
 from vae_training.config import Config, TrainingConfig
 from vae_training.errors import ConfigError
-from vae_training.flow import Flow, FlowInverse
 from vae_training.likelihood import Likelihood
+from vae_training.priors.flow import Flow, FlowInverse
 from vae_training.run_folder import CONFIG, read_checkpoint
 
 _AT_ONCE = 512  # images

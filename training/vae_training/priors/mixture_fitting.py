@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vae_training.mixture import GaussianMixture
+from vae_training.priors.mixture import GaussianMixture
 
 COMPONENTS = (2, 4, 8, 16, 32, 64)
 """Numbers of components that are tried, until one is no better than the one before."""

@@ -14,16 +14,17 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 from two_heaps import two_heaps
 
-from vae_training import flow_fitting, loop
+from vae_training import loop
 from vae_training.checkpoint import newest_checkpoint
 from vae_training.config import Config
 from vae_training.data import ImageSet
 from vae_training.errors import CheckpointError, ConfigError
-from vae_training.flow import Flow
 from vae_training.interruption import Interrupted
 from vae_training.loop import Trainer
-from vae_training.posteriors import Posteriors
-from vae_training.prior_fitting import fit_prior
+from vae_training.priors import flow_fitting
+from vae_training.priors.fitting import fit_prior
+from vae_training.priors.flow import Flow
+from vae_training.priors.posteriors import Posteriors
 from vae_training.run_folder import RunFolder
 
 Images = Callable[..., ImageSet]

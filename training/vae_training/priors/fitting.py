@@ -16,12 +16,12 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, N
 
 from vae_runtime.errors import one_line
 from vae_training.errors import DivergedError
-from vae_training.flow_fitting import fit_flow
-from vae_training.mixture import GaussianMixture
-from vae_training.mixture_fitting import fit_mixture
 from vae_training.model import VAE
-from vae_training.posteriors import Posteriors
 from vae_training.priors import Prior
+from vae_training.priors.flow_fitting import fit_flow
+from vae_training.priors.mixture import GaussianMixture
+from vae_training.priors.mixture_fitting import fit_mixture
+from vae_training.priors.posteriors import Posteriors
 
 _CHOSEN_BY = 10  # one in so many images chooses a mixture where none are held out
 _FEWEST_ROWS, _MOST_ROWS = 2048, 16_384  # latents that a mixture's round looks at

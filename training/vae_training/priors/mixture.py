@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from vae_training.strata import Strata
+from vae_training.priors.strata import Strata
 
 _TINY = 1e-30  # responsibility below which a component adds nothing
 

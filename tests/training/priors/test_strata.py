@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vae_training.strata import Strata, _quantile
+from vae_training.priors.strata import Strata, _quantile
 
 NORMAL = NormalDist()
 WEIGHTS = {

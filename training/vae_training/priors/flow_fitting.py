@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vae_training.flow import Flow
-from vae_training.posteriors import Posteriors
+from vae_training.priors.flow import Flow
+from vae_training.priors.posteriors import Posteriors
 from vae_training.schedule import learning_rate
 
 _STEPS = 600

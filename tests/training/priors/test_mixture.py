@@ -14,15 +14,15 @@ from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 from two_heaps import two_heaps
 
-from vae_training import flow_fitting
 from vae_training.checkpoint import newest_checkpoint, prior_from_weights
 from vae_training.config import Config, ModelConfig
 from vae_training.data import ImageSet
 from vae_training.errors import CheckpointError, ConfigError, DivergedError
 from vae_training.loop import Trainer
-from vae_training.mixture import GaussianMixture
-from vae_training.mixture_fitting import COMPONENTS, fit_mixture
-from vae_training.prior_fitting import fit_prior
+from vae_training.priors import flow_fitting
+from vae_training.priors.fitting import fit_prior
+from vae_training.priors.mixture import GaussianMixture
+from vae_training.priors.mixture_fitting import COMPONENTS, fit_mixture
 from vae_training.run_folder import RunFolder
 
 Images = Callable[..., ImageSet]

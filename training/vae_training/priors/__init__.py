@@ -1,4 +1,4 @@
-"""What a learned prior can be, and how it is made of its weights again."""
+"""What a learned prior can be, and how it is made of its weights again; `fitting` finds the weights."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from vae_training.flow import Flow
-from vae_training.mixture import GaussianMixture
+from vae_training.priors.flow import Flow
+from vae_training.priors.mixture import GaussianMixture
 
 Prior = Flow | GaussianMixture
 """A module that sends noise (N, D) to latents (N, D), with `log_prob` of latents; see the classes."""
