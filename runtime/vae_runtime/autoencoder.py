@@ -18,7 +18,7 @@ from vae_runtime.requests import Dtype, ImageArray
 
 
 class Autoencoder:
-    """The encoder and the decoder of a bundle, opened. What `Model` says of itself begins here."""
+    """The encoder and the decoder of a bundle, opened: what `Model`, which tells of its arrays and threads, builds on."""
 
     def __init__(
         self,
@@ -117,7 +117,10 @@ class Autoencoder:
 
     @explain_exhaustion
     def reconstruct(self, images: npt.ArrayLike, *, dtype: Dtype = "float32") -> ImageArray:
-        """Return images as the model sees them: decoded from the posterior mean. Arguments as `encode`."""
+        """Return images as the model sees them: decoded from the posterior mean.
+
+        Arguments and errors as `encode`; returns as `decode`.
+        """
         return self.decode(self.encode(images).mean, dtype=dtype)
 
     def decode_stream(

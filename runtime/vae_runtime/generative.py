@@ -107,7 +107,7 @@ class GenerativeModel(Autoencoder):
 
     @explain_exhaustion
     def sample_latents(self, n: int, seed: int | None = None, temperature: float = 1.0) -> Latents:
-        """Return the latents, (n, D) float32, that `sample` decodes."""
+        """Return the latents, (n, D) float32, that `sample` decodes; arguments and errors as there."""
         engine, count = self._engine, as_count(n)
         require_temperature(temperature)
         engine.require_room(count, engine.latent_bytes, "latents")
