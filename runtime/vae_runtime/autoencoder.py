@@ -18,7 +18,7 @@ from vae_runtime.requests import Dtype, ImageArray
 
 
 class Autoencoder:
-    """The encoder and the decoder of a bundle, opened: what `Model`, which tells of its arrays and threads, builds on."""
+    """The encoder and the decoder of a bundle, opened. `Model`, which builds on it, tells of arrays and threads."""
 
     def __init__(
         self,
