@@ -76,9 +76,13 @@ bench: $(STAMP)
 bench-check: $(STAMP)
 	$(BIN)/python -m pytest benchmarks -q --check-promises
 
-gpu: $(STAMP)
-	$(BIN)/python -m pytest -q -m cuda
-	$(BIN)/python -m pytest benchmarks -q --save-results
+# An environment of its own, with the wheel of onnxruntime for CUDA, which overwrites the one for the CPU.
+gpu: GPU = $(VENV)-gpu
+gpu:
+	$(PYTHON) -m venv $(GPU)
+	$(GPU)/bin/python -m pip install --quiet '$(TORCH)' -e '.[gpu,train,dev]'
+	$(GPU)/bin/python -m pytest -q -rs -m cuda
+	$(GPU)/bin/python -m pytest benchmarks -q -rs --save-results
 
 fuzz: $(STAMP)
 	$(BIN)/python tests/fuzz --seconds $(SECONDS) --seed $(SEED)
