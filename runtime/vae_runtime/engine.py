@@ -43,12 +43,18 @@ class Engine:
         self._bundle, self._provider = bundle, provider
         self.roles = tuple(bundle.graphs)
         # What only some calls need is opened by the first of them, so that the others need not wait for it.
-        self._graphs = {role: self._open(role) for role in self.roles if role not in ROLES_OF_A_PRIOR}
+        decoder = self._open("decoder")
+        if decoder.provider == "cpu":
+            # Where `auto` finds no GPU for the decoder, the others need not look for one: most work is the decoder's,
+            # and with a graph on a GPU the CPU would be given one thread.
+            self._provider = "cpu"
+        early = (role for role in self.roles if role not in ROLES_OF_A_PRIOR)
+        self._graphs = {role: decoder if role == "decoder" else self._open(role) for role in early}
         self._opened_late: dict[str, Graph] = {}
         for graph in self._graphs.values():
-            _refuse_stranger(graph, self._graphs["decoder"])
+            _refuse_stranger(graph, decoder)
         on_cpu = self.providers == ("cpu",)
-        self.card: Card = self._graphs["decoder"].card
+        self.card: Card = decoder.card
         self.image_shape, self.latent_size = self.card.image_shape, self.card.latent_size
         self.latent_bytes = 4 * self.latent_size
         self._pixels = math.prod(self.image_shape)

@@ -400,5 +400,5 @@ def test_graphs_that_disagree_are_refused_with_what_about(tmp_path: Path, gray_b
 def test_swapped_graphs_are_refused(tmp_path: Path, gray_bundle: Path) -> None:
     encoder, decoder = ((gray_bundle / f"{role}.onnx").read_bytes() for role in ("encoder", "decoder"))
     target = copy_bundle(gray_bundle, tmp_path / "b", {"encoder.onnx": decoder, "decoder.onnx": encoder})
-    with pytest.raises(BundleError, match=r"encoder\.onnx: its card says 'decoder'; expected 'encoder'"):
+    with pytest.raises(BundleError, match=r"decoder\.onnx: its card says 'encoder'; expected 'decoder'"):
         vae_runtime.load(target)

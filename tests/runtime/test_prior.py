@@ -235,10 +235,10 @@ def test_the_way_back_is_opened_by_the_first_call_that_needs_it(
     with vae_runtime.load(two_way, provider="cpu") as model:
         model.sample(3, seed=1)
         model.reconstruct(model.sample(2, seed=1))
-        assert opened() == ["encoder", "decoder", "prior"]
+        assert opened() == ["decoder", "encoder", "prior"]
         model.latent_path(noise(2, 3, 1), 4)
         model.log_density(noise(2, 3, 1))
-        assert opened() == ["encoder", "decoder", "prior", "prior_inverse"]
+        assert opened() == ["decoder", "encoder", "prior", "prior_inverse"]
 
 
 def test_a_way_back_of_another_export_is_refused_when_it_is_opened(bundles: Bundles, two_way: Path) -> None:

@@ -16,6 +16,7 @@ from onnx_bytes import (
     INT64,
     changed_card,
     constant,
+    copy_bundle,
     decoder_of,
     graph,
     message,
@@ -32,6 +33,7 @@ from vae_runtime import (
     EnvironmentProblem,
     ProviderError,
     UnsafeBundleError,
+    load,
     providers,
 )
 from vae_runtime.installation import import_onnxruntime
@@ -221,6 +223,29 @@ def test_auto_passes_over_a_gpu_that_takes_no_node(decoder: bytes, mistaken_for_
 def test_nodes_that_compute_shapes_may_stay_on_the_processor(decoder: bytes, mistaken_for_cuda: str) -> None:
     opened = Graph("decoder", stand_in(read_card(decoder)), source="b", provider="cuda")
     assert opened.provider == "cuda"
+
+
+@pytest.mark.parametrize("decoder_opens", [False, True])
+def test_auto_looks_for_a_gpu_for_the_other_graphs_only_where_the_decoder_found_one(
+    gray_bundle: Path, tmp_path: Path, mistaken_for_cuda: str, decoder_opens: bool
+) -> None:
+    files = {role: (gray_bundle / f"{role}.onnx").read_bytes() for role in ("encoder", "decoder")}
+    # The stand-ins open, since they compute shapes; they give zeros.
+    posterior = graph(
+        inputs=[tensor_type("image", ["batch", 1, 8, 12])],
+        outputs=[tensor_type(name, ["batch", 3]) for name in ("mean", "logvar")],
+        nodes=[
+            node("Shape", ["image"], ["sizes"]),
+            *(node("Identity", ["zeros"], [name]) for name in ("mean", "logvar")),
+        ],
+        constants=[constant("zeros", np.zeros((1, 3), np.float32))],
+        card=read_card(files["encoder"]),
+    )
+    changes: dict[str, bytes | None] = {"encoder.onnx": posterior}
+    if decoder_opens:
+        changes["decoder.onnx"] = stand_in(read_card(files["decoder"]))
+    with load(copy_bundle(gray_bundle, tmp_path / "bundle", changes)) as model:
+        assert model.providers == (("cuda",) if decoder_opens else ("cpu",))
 
 
 def test_opening_computes_no_more_than_64_mebibytes_of_constants() -> None:
