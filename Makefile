@@ -42,9 +42,10 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	@BIN=$(abspath $(BIN)) EPOCHS=$(EPOCHS) OUT=$(OUT) bash data/demo.sh
 
-# A worker for each processor; whoever has done with its own tests takes over some of another's.
+# A worker for each processor; whoever has done with its own tests takes over some of another's. More threads than
+# one of PyTorch's in each would only wait for each other.
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n logical --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --dist worksteal
 
 check: $(STAMP)
 	$(BIN)/ruff check $(SOURCES)
