@@ -43,6 +43,10 @@ def run_process(command: Sequence[str | Path]) -> Run:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment in which the packages of this checkout are found, and telemetry is off."""
+    """Return an environment in which the packages of this checkout are found, and telemetry is off.
+
+    They are compiled by whoever imports them first, and not every time anew: pip compiles what it installs.
+    """
     paths = os.pathsep.join(path for path in sys.path if path)
-    return {**os.environ, "PYTHONPATH": paths, "ORT_DISABLE_TELEMETRY": "1"}
+    ours = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**ours, "PYTHONPATH": paths, "ORT_DISABLE_TELEMETRY": "1"}
