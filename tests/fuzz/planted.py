@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import sys
 import time
@@ -73,6 +74,16 @@ def _reader_with(fault: Callable[[], None]) -> Callable[[], Reader]:
     return prepare
 
 
+def stand_still_once() -> None:
+    """Do as a processor does that its machine's owner needs elsewhere."""
+    if not _stood_still[0]:
+        _stood_still[0] = 1
+        wait_for_ever()
+
+
+_stood_still = mmap.mmap(-1, 1)  # shared with the processes that are forked
+
+
 def _nothing() -> None:
     """Do as a reader without a fault does."""
 
@@ -88,7 +99,10 @@ FAULTS = (
     raise_a_foreign_error,
     leave,
 )
-TARGETS = {fault.__name__: Target(fault.__name__, 1.0, _reader_with(fault)) for fault in (*FAULTS, _nothing)}
+TARGETS = {
+    fault.__name__: Target(fault.__name__, 1.0, _reader_with(fault))
+    for fault in (*FAULTS, stand_still_once, _nothing)
+}
 
 if __name__ == "__main__":
     sys.exit(main(TARGETS))

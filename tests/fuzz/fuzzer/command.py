@@ -79,6 +79,8 @@ def _print_row(result: Result) -> None:
     counts = "  ".join(f"{result.counts[word]:>{max(8, len(word))}}" for word in OUTCOMES)
     rate = result.mutants / result.seconds
     _say(f"{result.target:>11} {result.mutants:>8} {rate:>9.0f}  {counts}")
+    if result.stalled:
+        _say(f"{result.stalled} took too long once, and not when they were read again")
     shown = set()
     for finding in result.findings:
         if finding.path is None or finding.kind in shown:
@@ -107,6 +109,7 @@ def _record(result: Result) -> dict[str, object]:
         "target": result.target,
         "mutants": result.mutants,
         "counts": result.counts,
+        "stalled": result.stalled,
         "findings": [
             {"index": finding.index, "why": finding.why, "path": finding.path and str(finding.path)}
             for finding in result.findings
