@@ -43,9 +43,10 @@ demo: $(STAMP)
 	@BIN=$(abspath $(BIN)) EPOCHS=$(EPOCHS) OUT=$(OUT) bash data/demo.sh
 
 # A worker for each processor; whoever has done with its own tests takes over some of another's. More threads than
-# one of PyTorch's in each would only wait for each other.
+# one of PyTorch's in each would only wait for each other. Modules are compiled once, whatever the environment says,
+# and not anew in each of the thousand processes that are started.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --dist worksteal
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n logical --dist worksteal
 
 check: $(STAMP)
 	$(BIN)/ruff check $(SOURCES)

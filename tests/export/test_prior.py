@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,11 +27,22 @@ from vae_export.sources import load_source
 from vae_runtime.latent import noise
 from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
 from vae_training.data import ImageSet
+from vae_training.priors import flow as flow_module
+from vae_training.priors import flow_fitting
 from vae_training.priors.flow import Flow
 from vae_training.priors.mixture import GaussianMixture
 from vae_training.run_folder import RunFolder
 
 Images = Callable[..., ImageSet]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_flows() -> Iterator[None]:
+    """Let flows have one layer for each half of the latents, and few steps: deeper ones take long to trace."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(flow_module, "_LAYERS", 2)
+        patched.setattr(flow_fitting, "_STEPS", 100)
+        yield
 
 
 @pytest.fixture(scope="module")

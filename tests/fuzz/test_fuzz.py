@@ -12,7 +12,7 @@ from processes import run_to_its_end
 
 HERE = Path(__file__).resolve().parent
 
-MUTANTS = 1_000
+MUTANTS = 600
 TARGETS = ("scan", "bundle", "card", "npy", "npz", "config", "checkpoint", "weights")
 FAULTS = {
     "crash": "death: killed by SIGSEGV",
