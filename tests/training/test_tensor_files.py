@@ -42,6 +42,8 @@ def one_tensor(**changes: object) -> dict[str, object]:
         safetensors_bytes(one_tensor(shape=[2]), bytes(4)),
         safetensors_bytes(one_tensor(shape=[-1]), bytes(4)),
         safetensors_bytes(one_tensor(shape=[2**62, 2**62]), bytes(4)),
+        safetensors_bytes(one_tensor(shape=[0, 2**63], data_offsets=[0, 0])),
+        safetensors_bytes(one_tensor(shape=[2**63, 0], data_offsets=[0, 0])),
         safetensors_bytes(one_tensor(shape=[1.0]), bytes(4)),
         safetensors_bytes(one_tensor(shape=[True]), bytes(4)),
         safetensors_bytes(one_tensor(data_offsets=[4, 0])),
@@ -52,7 +54,8 @@ def one_tensor(**changes: object) -> dict[str, object]:
     ],
     ids=[
         "empty", "short", "pickle", "huge header", "no data", "trailing", "hole", "type", "type too new",
-        "shape", "negative", "overflow", "shape of floats", "shape of truths", "backwards",
+        "shape", "negative", "overflow", "nothing by much", "much by nothing",
+        "shape of floats", "shape of truths", "backwards",
         "overlap", "no entry", "list", "not UTF-8",
     ],
 )  # fmt: skip

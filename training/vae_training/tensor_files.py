@@ -20,6 +20,7 @@ LARGEST_FILE = 4 << 30  # bytes; the classic model has 1.6 million
 _LARGEST_HEADER = 16 << 20  # bytes; the format would allow 100 million
 _MOST_TENSORS = 10_000
 _METADATA = "__metadata__"
+_LONGEST_SIDE = 1 << 40  # of a tensor; one that has another side of 0 fills no file, whatever this one is
 
 # Of the format's; its smaller floats are in no model of ours.
 _TYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
@@ -94,3 +95,13 @@ def _check_header(data: bytes) -> None:
                 f"tensor {name[:60]!r} has dtype {str(dtype)[:20]!r}, which is not supported; "
                 f"expected one of {', '.join(_TYPES)}"
             )
+        shape = entry.get("shape") if name != _METADATA else []
+        if not isinstance(shape, list) or not all(_is_side(side) for side in shape):
+            raise ValueError(
+                f"tensor {name[:60]!r} has shape {str(shape)[:60]}; "
+                f"expected whole numbers from 0 to {_LONGEST_SIDE}"
+            )
+
+
+def _is_side(side: object) -> bool:
+    return isinstance(side, int) and not isinstance(side, bool) and 0 <= side <= _LONGEST_SIDE
