@@ -6,7 +6,7 @@ Images are (N, C, H, W) float32 in [0, 1]. Pictures are (N, H, W) where C is 1, 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -159,7 +159,7 @@ def as_array(given: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
         raise InputError(f"{what}: cannot be made an array ({one_line(error)})") from error
 
 
-def is_whole_number(value: object) -> bool:
+def is_whole_number(value: object) -> TypeGuard[int]:
     """Whether it is a whole number, Python's or numpy's; a truth is none."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 

@@ -11,10 +11,10 @@ SECONDS_TO_COMPILE = 60.0
 # an A100, pytorch.org/get-started/pytorch-2.0) compiled ones were 21 % faster on average.
 SHARE_SAVED = 1 - 1 / 1.21
 
-WARM_UP = (
-    10  # steps of either kind that are not measured: the first ones pick kernels, take memory, or compile
-)
-MEASURED = 20  # steps of either kind; their median is what a step takes, whatever else delays some of them
+# Steps of either kind that are not measured: the first ones pick kernels, take memory, or compile.
+WARM_UP = 10
+# Steps of either kind whose median is what a step takes, whatever else delays some of them.
+MEASURED = 20
 
 
 class Trial:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vae_runtime.errors import BundleError, EnvironmentProblem
+from vae_runtime.images import is_whole_number
 from vae_runtime.members import Members
 from vae_runtime.strict_json import parse_json
 from vae_training.errors import CheckpointError
@@ -89,14 +90,15 @@ def _check_header(data: bytes) -> None:
     if not isinstance(header, dict):
         raise ValueError("its header is not an object")  # noqa: TRY004 - of the file, not of an argument
     for name, entry in header.items():
-        dtype = entry.get("dtype") if isinstance(entry, dict) else None
-        if name != _METADATA and dtype not in _TYPES:
+        if name == _METADATA:
+            continue
+        dtype, shape = (entry.get("dtype"), entry.get("shape")) if isinstance(entry, dict) else (None, None)
+        if dtype not in _TYPES:
             raise ValueError(
                 f"tensor {name[:60]!r} has dtype {str(dtype)[:20]!r}, which is not supported; "
                 f"expected one of {', '.join(_TYPES)}"
             )
-        shape = entry.get("shape") if name != _METADATA else []
-        if not isinstance(shape, list) or not all(_is_side(side) for side in shape):
+        if not isinstance(shape, list) or not all(map(_is_side, shape)):
             raise ValueError(
                 f"tensor {name[:60]!r} has shape {str(shape)[:60]}; "
                 f"expected whole numbers from 0 to {_LONGEST_SIDE}"
@@ -104,4 +106,4 @@ def _check_header(data: bytes) -> None:
 
 
 def _is_side(side: object) -> bool:
-    return isinstance(side, int) and not isinstance(side, bool) and 0 <= side <= _LONGEST_SIDE
+    return is_whole_number(side) and 0 <= side <= _LONGEST_SIDE
