@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from measuring.limit import LIMIT, limit_row, matrix_product
 from measuring.machine import require_device
-from measuring.plain_loop import PlainLoop
 from measuring.promises import TRAINING
 from measuring.rows import Row
+from measuring.training import Contestant, Pictures, Weights, train_plainly, train_with_ours
 from measuring.turns import time_of
 from vae_training.batches import to_device, to_float
 from vae_training.config import Config, DataConfig, TrainingConfig
@@ -25,11 +22,8 @@ from vae_training.costs import training_flop
 from vae_training.data import ImageSet
 from vae_training.kl_shaping import kl_per_latent
 from vae_training.likelihood import bernoulli_nll
-from vae_training.loop import Trainer
 from vae_training.model import VAE
 from vae_training.objective import beta_vae_loss
-from vae_training.progress import Observer
-from vae_training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from conftest import Record
@@ -39,43 +33,32 @@ _EPOCHS = 6
 _WARM_UP = 2  # epochs in which libraries choose their algorithms: trained, not timed
 
 
-class PlainLoopBetween(Observer):
-    """Trains an epoch of the plain loop after every epoch of the Trainer that it observes."""
-
-    def __init__(self, plain: PlainLoop, device: str) -> None:
-        """Keep the loop, and the times."""
-        self.plain = plain
-        self.multiply = matrix_product(device)
-        self.seconds: dict[str, list[float]] = {"vae_training": [], "plain loop": [], LIMIT: []}
-
-    def epoch_ended(self, metrics: Mapping[str, Any]) -> None:
-        """Note the Trainer's time, and let the other train."""
-        self.seconds["vae_training"].append(metrics["seconds"])
-        seconds, _ = self.plain.train_epoch()
-        self.seconds["plain loop"].append(seconds)
-        self.seconds[LIMIT].append(min(time_of(self.multiply) for _ in range(5)))
-
-
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_training(
-    device: str, faces: ImageSet, record: Record, benchmark: BenchmarkFixture, tmp_path: Path
-) -> None:
+def test_training(device: str, faces: ImageSet, record: Record, benchmark: BenchmarkFixture) -> None:
     require_device(device, onnxruntime=False)
-    some = ImageSet(faces.images[:_IMAGES], None, faces.name, faces.source)
+    pictures = faces.images[:_IMAGES]
     config = Config(
         data=DataConfig(validation=0.0),
         training=TrainingConfig(epochs=_EPOCHS, device=device, compile="off"),
     )
-    plain = PlainLoop(config, some.images, device)
-    between = PlainLoopBetween(plain, device)
-    trainer = Trainer(config, some, RunFolder(tmp_path / "run"), between)
+    contestants = {
+        "vae_training": Contestant(train_with_ours, config, pictures),
+        "plain loop": Contestant(train_plainly, config, pictures),
+    }
+    multiply = matrix_product(device)
+    seconds: dict[str, list[float]] = {name: [] for name in (*contestants, LIMIT)}
 
-    metrics = benchmark.pedantic(trainer.run, rounds=1)  # type: ignore[no-untyped-call]  # pytest-benchmark leaves it untyped
+    def take_turns() -> None:
+        for _ in range(_EPOCHS):
+            for name, contestant in contestants.items():
+                seconds[name].append(contestant.train_epoch())
+            seconds[LIMIT].append(min(time_of(multiply) for _ in range(5)))
 
-    assert all(math.isfinite(row["loss"]) for row in metrics)
+    benchmark.pedantic(take_turns, rounds=1)  # type: ignore[no-untyped-call]  # pytest-benchmark leaves it untyped
+
     losses = {
-        "vae_training": loss_of(trainer.model, some.images, config, device),
-        "plain loop": loss_of(plain.model, some.images, config, device),
+        name: loss_of(contestant.weights(), pictures, config, device)
+        for name, contestant in contestants.items()
     }
     assert all(map(math.isfinite, losses.values()))
     if not benchmark.enabled:
@@ -87,7 +70,7 @@ def test_training(
                 TRAINING,
                 name,
                 device,
-                between.seconds[name][_WARM_UP:],
+                seconds[name][_WARM_UP:],
                 _IMAGES,
                 role="reference" if name == "plain loop" else "measured",
                 note=f"loss {loss:.3f} after {config.training.epochs} epochs ({difference:+.2%})",
@@ -97,7 +80,7 @@ def test_training(
 
     record(
         limit_row(
-            between.seconds[LIMIT][_WARM_UP:],
+            seconds[LIMIT][_WARM_UP:],
             multiply_adds=int(training_flop(config.model) / 2),
             images=_IMAGES,
             device=device,
@@ -107,8 +90,10 @@ def test_training(
 
 
 @torch.no_grad()
-def loss_of(model: VAE, pictures: npt.NDArray[np.uint8], config: Config, device: str) -> float:
+def loss_of(weights: Weights, pictures: Pictures, config: Config, device: str) -> float:
     """Return the loss on all images, in nats an image, with the same noise for every model."""
+    model = VAE(config.model).to(device)
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     image = to_float(to_device(pictures, np.arange(len(pictures)), torch.device(device)))
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn((len(image), config.model.latent_size), generator=generator).to(device)

@@ -155,11 +155,10 @@ def _settings(config_file: Path | None, options: dict[str, Any]) -> Config:
 def _start(
     config: Config, output: Path | None, save_every: int | None, *, dry_run: bool, quiet: bool
 ) -> None:
-    from vae_training.device import respect_quota
     from vae_training.loop import Trainer, fit_model_to_images
     from vae_training.run_folder import RunFolder, next_free_folder
 
-    respect_quota()
+    _prepare_process()
     images = _load(config, quiet=quiet)
     config = fit_model_to_images(config, images)
     folder = RunFolder(output or next_free_folder(_RUNS, images.name))
@@ -180,6 +179,14 @@ def _start(
     _point_out(folder.path, quiet=quiet)
 
 
+def _prepare_process() -> None:
+    from vae_training.allocator import keep_freed_memory
+    from vae_training.device import respect_quota
+
+    respect_quota()
+    keep_freed_memory()
+
+
 def _run(trainer: Trainer) -> None:
     from vae_training.compiling import keep_compiled_code
 
@@ -190,11 +197,10 @@ def _run(trainer: Trainer) -> None:
 
 def _resume(path: Path, options: dict[str, Any], save_every: int | None, *, quiet: bool) -> None:
     from vae_training.checkpoint import newest_checkpoint
-    from vae_training.device import respect_quota
     from vae_training.loop import Trainer, fit_model_to_images
     from vae_training.run_folder import RunFolder
 
-    respect_quota()
+    _prepare_process()
     folder = RunFolder(path)
     folder.require_run()
     with folder.locked():
