@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from conftest import Record
 
 _IMAGES = 5952  # a whole number of batches: a Trainer fills the last one up, the plain loop does not
-_EPOCHS = 6
+_EPOCHS = 5
 _WARM_UP = 2  # epochs in which libraries choose their algorithms: trained, not timed
 
 
