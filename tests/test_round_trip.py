@@ -18,29 +18,25 @@ from torch.nn.functional import binary_cross_entropy
 from vae_export.cli import vae_export
 from vae_training.cli import vae_train
 
-PACKAGES = {"vae-train": "vae_training", "vae-export": "vae_export", "vae-run": "vae_runtime"}
-
-# A process that imports torch takes seconds to start: one way through with all three must do.
-COMMANDS = {"vae-train": vae_train, "vae-export": vae_export}
+# A process that imports torch takes seconds to start: the README's commands and `make demo` have theirs.
+IN_THIS_PROCESS = {"vae-train": vae_train, "vae-export": vae_export}
 
 
 class Commands:
-    """Runs the commands in a folder: as processes, or `vae-train` and `vae-export` in this one."""
+    """Runs the commands in a folder: `vae-run` as a process, the others in this one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.torch_in_this_process = False
 
     def __call__(self, name: str, *arguments: object) -> str:
         """Run a command and return what it wrote to stdout."""
         words = [str(argument) for argument in arguments]
-        if self.torch_in_this_process and name in COMMANDS:
-            done = CliRunner().invoke(COMMANDS[name], words, catch_exceptions=False)
+        if name in IN_THIS_PROCESS:
+            done = CliRunner().invoke(IN_THIS_PROCESS[name], words, catch_exceptions=False)
             assert done.exit_code == 0, f"{name} {words}: {done.stderr}"
             return done.stdout
-        code = f"from {PACKAGES[name]}.cli import main; main()"
-        one_thread = environment(OMP_NUM_THREADS="1")
-        ended = run_to_its_end("-c", code, *words, timeout=120, cwd=self.folder, env=one_thread)
+        code = "from vae_runtime.cli import main; main()"
+        ended = run_to_its_end("-c", code, *words, timeout=120, cwd=self.folder, env=environment())
         assert ended.returncode == 0, f"{name} {words}: {ended.stderr}"
         return ended.stdout
 
@@ -80,7 +76,7 @@ def require_equal_to(plain: PlainVAE, command: Commands, folder: Path, images: n
 @pytest.mark.parametrize(
     ("shape", "mode"),
     [
-        pytest.param((24, 24, 1), "L", id="gray 24x24", marks=pytest.mark.long),
+        pytest.param((24, 24, 1), "L", id="gray 24x24"),
         pytest.param((16, 20, 3), "RGB", id="colour 16x20"),
     ],
 )
@@ -88,7 +84,6 @@ def test_trained_exported_and_run(
     tmp_path: Path, command: Commands, shape: tuple[int, int, int], mode: str
 ) -> None:
     height, width, channels = shape
-    command.torch_in_this_process = channels == 3
     images = gradients(64, *shape)
     images = images[..., 0] if channels == 1 else images
     np.save(tmp_path / "images.npy", images)
@@ -136,6 +131,5 @@ def test_weights_of_the_classic_code_run_at_opset_17_as_they_did_in_pytorch(
         (bce + 0.5 * kl).backward()
         adam.step()
     torch.save(plain.state_dict(), tmp_path / "weights.pth")
-    command.torch_in_this_process = True
     command("vae-export", "weights.pth", "--opset", 17, "-o", "bundle")
     require_equal_to(plain, command, tmp_path, images)
