@@ -21,7 +21,7 @@ from processes import ROOT
 from vae_export.bundle import Settings, export_bundle
 from vae_export.parity import Tolerances
 from vae_export.sources import load_source
-from vae_runtime import ClosedError, Model, load
+from vae_runtime import ClosedError, Model, load, to_uint8
 from vae_runtime.bundle import shipped_models
 from vae_runtime.errors import ProviderError
 from vae_training import compile_trial
@@ -116,6 +116,16 @@ def test_every_graph_of_a_shipped_model_computes_what_the_cpu_does_one_image_at_
                 np.testing.assert_allclose(values, expected, rtol=0, atol=atol, err_msg=what)
         # Rounding errors of pixels, squared and divided by the likelihood's variance; scores spread by 160 nats.
         np.testing.assert_allclose(tested.score(pictures).total, scores, rtol=0, atol=1)
+
+
+@on_cuda
+@pytest.mark.parametrize("name", FLOAT)
+def test_pictures_are_rounded_on_the_gpu_and_are_the_images(device: str, name: str) -> None:
+    with load(name, provider=device) as tested:
+        assert tested._engine._graphs["decoder"].makes_pictures
+        latents = tested.sample_latents(500, seed=1)
+        pictures = tested.decode(latents, dtype="uint8")
+        np.testing.assert_array_equal(pictures, to_uint8(tested.decode(latents)))
 
 
 @pytest.mark.cuda

@@ -131,6 +131,8 @@ class Engine:
         self, latents: Latents, images: ImageArray, observe: Callable[[Images], Images] | None = None
     ) -> None:
         """Decode a chunk of latents into an array of images or of pictures; `observe` may write over what is made."""
+        if observe is None and images.dtype is not FLOAT32 and self._drew(latents, images):
+            return
         (made,) = self.run("decoder", latents)
         if observe is not None:
             made = observe(made)
@@ -140,6 +142,17 @@ class Engine:
             fill_pictures(made, images)
         else:
             to_uint8(made, images)
+
+    def _drew(self, latents: Latents, pictures: ImageArray) -> bool:
+        """Decode a chunk of latents into pictures on the device, where it can; False where it cannot, or made NaN."""
+        decoder = self._graphs["decoder"]
+        if not decoder.makes_pictures:
+            return False
+        drawn, sums = decoder.pictures(latents)
+        if not all_finite(sums):
+            return False  # the images will tell what is wrong with them
+        pictures[...] = drawn.reshape(pictures.shape)
+        return True
 
     def through_prior(self, noise: Latents) -> Latents:
         """Return the latents of a chunk of noise: itself, where no prior was learned."""

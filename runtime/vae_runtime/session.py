@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from vae_runtime.card import Card, card_of
 from vae_runtime.config_variable import no_config_from_models
+from vae_runtime.device_pictures import PICTURE, SUM, with_pictures
 from vae_runtime.errors import (
     BundleError,
     ClosedError,
     EnvironmentProblem,
     ProviderError,
     ResourceLimitError,
+    VaeError,
     one_line,
 )
 from vae_runtime.gpu_libraries import load_gpu_libraries
+from vae_runtime.images import Pictures
 from vae_runtime.installation import import_onnxruntime
 from vae_runtime.leaving import calls_under_way
 from vae_runtime.memory import is_exhaustion
@@ -50,7 +54,18 @@ _MOST_FOLDED = 64 << 20  # bytes
 # Computes a shape, for which onnxruntime uses the processor whatever the provider.
 _ON_THE_PROCESSOR = "Shape"
 
+MAKE_PICTURES: tuple[str, ...] = ("cuda",)
+"""The providers on which a decoder makes pictures, too."""
+
 _FATAL_ONLY = 4  # onnxruntime's log level: what goes wrong comes as an exception, not on stderr
+
+
+class _Opened(NamedTuple):
+    """A session, and on what."""
+
+    session: Any
+    provider: str
+    makes_pictures: bool
 
 
 class Graph:
@@ -77,8 +92,9 @@ class Graph:
         seen = scan(data, self.source)
         self.card = card_of(seen.metadata, role, self.source)
         with calls_under_way:
-            self._session, self.provider = _open(data, seen, self.source, provider)
-        _check_signature(self._session, self.card, self.source)
+            opened = _open(data, seen, self.card, self.source, provider)
+        _check_signature(opened, self.card, self.source)
+        self._session, self.provider, self.makes_pictures = opened
         self._input, self._outputs = SIGNATURES[role]
         self._rows = [_row(name, self.card) for name in self._outputs]
 
@@ -97,12 +113,29 @@ class Graph:
             ResourceLimitError: not enough memory; the graph stays usable.
             EnvironmentProblem: onnxruntime failed for another reason.
         """
+        outputs = self._run(self._outputs, batch)
+        self._check_shapes(outputs, self._rows, len(batch))
+        return outputs
+
+    def pictures(self, latents: Batch) -> tuple[Pictures, Batch]:
+        """Run one batch through a decoder that makes pictures; latents and errors as those of `run`.
+
+        Returns:
+            Pictures (N, H, W, C) uint8, also where C is 1, and each image's sum, (N, 1) float32: it is not finite
+            where an image is not.
+        """
+        pictures, sums = self._run((PICTURE, SUM), latents)
+        channels, height, width = self.card.image_shape
+        self._check_shapes((pictures, sums), [(height, width, channels), (1,)], len(latents))
+        return pictures, sums
+
+    def _run(self, names: Sequence[str], batch: Batch) -> list[npt.NDArray[Any]]:
         session = self._session  # a close() during the run must not take the session from under it
         if session is None:
             raise ClosedError(f"{self.source}: the model is closed; load it again")
         try:
             with calls_under_way:
-                outputs: list[Batch] = session.run(self._outputs, {self._input: batch})
+                outputs: list[npt.NDArray[Any]] = session.run(names, {self._input: batch})
         except ClosedError:  # the interpreter is ending
             raise
         except Exception as error:
@@ -111,12 +144,13 @@ class Graph:
                 f"{self.source}: failed on a batch of shape {batch.shape} "
                 f"on provider {self.provider!r}: {one_line(error)}"
             ) from error
-        self._check_shapes(outputs, len(batch))
         return outputs
 
-    def _check_shapes(self, outputs: list[Batch], count: int) -> None:
+    def _check_shapes(
+        self, outputs: Sequence[npt.NDArray[Any]], rows: Sequence[tuple[int, ...]], count: int
+    ) -> None:
         """Raise unless every output has a row for every input: onnxruntime does not hold a graph to that."""
-        for output, row in zip(outputs, self._rows, strict=True):
+        for output, row in zip(outputs, rows, strict=True):
             if output.shape != (count, *row):
                 raise BundleError(
                     f"{self.source}: gave an output of shape {output.shape} for a batch of {count}; "
@@ -128,12 +162,12 @@ class Graph:
         self._session = None
 
 
-def _open(data: bytes, seen: Scan, source: str, provider: str) -> tuple[Any, str]:
+def _open(data: bytes, seen: Scan, card: Card, source: str, provider: str) -> _Opened:
     """Open a session on the first candidate that really opens, and say which."""
     names = candidates(provider)
     for name in names:
         try:
-            return _open_on(data, seen, source, name), name
+            return _open_on(data, seen, card, source, name)
         except ProviderError as error:
             if name == names[-1]:
                 raise
@@ -141,7 +175,18 @@ def _open(data: bytes, seen: Scan, source: str, provider: str) -> tuple[Any, str
     raise ProviderError(f"{source}: the installed onnxruntime has none of the providers that 'auto' tries")
 
 
-def _open_on(data: bytes, seen: Scan, source: str, name: str) -> Any:
+def _open_on(data: bytes, seen: Scan, card: Card, source: str, name: str) -> _Opened:
+    if card.role == "decoder" and name in MAKE_PICTURES:
+        try:
+            return _Opened(_session(with_pictures(data, card.image_shape), seen, source, name), name, True)
+        except (
+            VaeError
+        ) as error:  # perhaps of what was added: an operator that this release does not have there
+            _log.info("pictures are made on the processor: %s", error)
+    return _Opened(_session(data, seen, source, name), name, False)
+
+
+def _session(data: bytes, seen: Scan, source: str, name: str) -> Any:
     onnxruntime = import_onnxruntime()
     full_name = ONNXRUNTIME_NAMES[name]
     complaint = load_gpu_libraries(onnxruntime) if name in GPUS else ""
@@ -218,11 +263,12 @@ def _graph_errors(onnxruntime: Any) -> tuple[type[Exception], ...]:
     return (state.InvalidProtobuf, state.InvalidGraph, state.NoSuchFile)
 
 
-def _check_signature(session: Any, card: Card, source: str) -> None:
-    input_name, output_names = SIGNATURES[card.role]
+def _check_signature(opened: _Opened, card: Card, source: str) -> None:
+    session, input_name, output_names = opened.session, *SIGNATURES[card.role]
+    outputs = session.get_outputs()
     for kind, nodes, names in (
         ("inputs", session.get_inputs(), (input_name,)),
-        ("outputs", session.get_outputs(), output_names),
+        ("outputs", outputs[:-2] if opened.makes_pictures else outputs, output_names),
     ):
         found = [(node.name, node.type, node.shape[1:]) for node in nodes]
         expected = [(name, "tensor(float)", list(_row(name, card))) for name in names]
