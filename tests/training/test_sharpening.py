@@ -50,6 +50,14 @@ def test_only_the_decoder_changes(bars: Images, small: Small, tmp_path: Path) ->
     assert {row["learning_rate"] for row in rows[2:]} == {5e-4}
 
 
+def test_its_epochs_tell_the_loss_that_the_others_tell(bars: Images, small: Small, tmp_path: Path) -> None:
+    config = small(sharpen_epochs=1, beta=0.25, capacity=1000.0)  # more than there is: KL counts as 1000 - KL
+    for row in Trainer(config, bars(), RunFolder(tmp_path)).run():
+        for stage in ("", "validation_"):
+            divergence = 0.25 * (1000.0 - row[f"{stage}kl"])
+            assert row[f"{stage}loss"] == pytest.approx(row[f"{stage}reconstruction"] + divergence, rel=1e-6)
+
+
 def test_the_average_that_measured_best_is_kept(
     bars: Images, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

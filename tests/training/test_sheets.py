@@ -94,9 +94,13 @@ def test_reconstructions_lie_right_of_their_originals(tmp_path: Path, channels: 
     np.testing.assert_array_equal(cells[:, 1], np.rint(decoded.numpy() * 255))
 
 
-def test_fewer_images_than_places_leave_the_rest_empty(tmp_path: Path) -> None:
-    images = torch.zeros(3, 1, 8, 8, dtype=torch.uint8)
+@pytest.mark.parametrize(("count", "rows", "empty"), [(1, 1, 3), (3, 1, 1), (5, 2, 3)])
+def test_a_sheet_of_few_images_has_no_more_rows_than_they_take(
+    tmp_path: Path, count: int, rows: int, empty: int
+) -> None:
+    images = torch.zeros(count, 1, 8, 8, dtype=torch.uint8)
     write_reconstruction_sheet(tmp_path / "pairs.png", model(ModelConfig(8, 8, 1, (2, 3), 2)), images)
     sheet = pixels(tmp_path / "pairs.png")
-    assert sheet.shape == (8 * 8 * 12, 4 * 2 * 8 * 12)
-    assert (sheet[96:] == 255).all()
+    assert sheet.shape == (rows * 8 * 12, 4 * 2 * 8 * 12)
+    places = sheet[-96:].reshape(96, 4, 192).transpose(1, 0, 2)
+    assert [(place == 255).all() for place in places] == [False] * (4 - empty) + [True] * empty

@@ -240,7 +240,10 @@ class Trainer:
         if self.augmentation:
             image = self.augmentation(image, self.noise)
         if self.sharpening:
-            return detached(self.sharpening.step(image, self.noise))
+            # The KL divergence counts as it does for held-out images: whatever schedule there was is over.
+            return detached(
+                self._weighed(*self.sharpening.step(image, self.noise), self.config.training.beta)
+            )
         rate = self._learning_rate(self.position.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
@@ -267,16 +270,14 @@ class Trainer:
 
     def _loss(self, image: Tensor, noise: Tensor, beta: float | Tensor, model: VAE | None = None) -> Loss:
         """Return the losses of the model that is trained, or of another one of its kind."""
-        model, settings = model or self.model, self.config.training
+        model = model or self.model
         forward = partial(forward_on_cpu, model) if self._arranges else model
         logits, mean, logvar = forward(image, noise)
-        return beta_vae_loss(
-            self.likelihood(logits, image),
-            kl_per_latent(mean, logvar),
-            beta,
-            free_bits=settings.free_bits,
-            capacity=settings.capacity,
-        )
+        return self._weighed(self.likelihood(logits, image), kl_per_latent(mean, logvar), beta)
+
+    def _weighed(self, nll: Tensor, kl: Tensor, beta: float | Tensor) -> Loss:
+        settings = self.config.training
+        return beta_vae_loss(nll, kl, beta, free_bits=settings.free_bits, capacity=settings.capacity)
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
@@ -351,7 +352,7 @@ class Trainer:
         refuse_diverged(self.kept.state_dict())  # before it is drawn
         # The checkpoint comes last: whatever is cut short before it is written again when the run goes on.
         self.folder.write_metrics(metrics)
-        plot_losses(self.folder.loss_curve, metrics, self.config.training.beta)
+        plot_losses(self.folder.loss_curve, metrics, self.config.training)
         write_sample_sheet(self.folder.sheet(self.position.epoch), self.kept, self.device, self.prior)
         if len(self.held_out):
             write_reconstruction_sheet(self.folder.reconstructions, self.kept, self.held_out)

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from vae_runtime.atomic import atomic_file
+from vae_training.config import TrainingConfig
 
 _PARTS = (("loss", "loss"), ("reconstruction", "reconstruction"), ("kl", "KL"))
 _TRAINING, _VALIDATION = "#1f5fa8", "#d9822b"
 
 
-def plot_losses(path: Path, metrics: Sequence[dict[str, Any]], beta: float) -> None:
+def plot_losses(path: Path, metrics: Sequence[dict[str, Any]], settings: TrainingConfig) -> None:
     """Draw the loss and its two parts over the epochs, for training and validation."""
     from matplotlib.figure import Figure  # slow to import, and wanted once an epoch
 
     figure = Figure(figsize=(10.5, 3.4), layout="constrained")
-    figure.suptitle(f"loss = reconstruction + {beta:g} x KL, nats per image", fontsize=11)
+    figure.suptitle(f"{formula(settings)}, nats per image", fontsize=11)
     epochs = [row["epoch"] for row in metrics]
     for axes, (key, title) in zip(figure.subplots(1, 3), _PARTS, strict=True):
         axes.plot(epochs, [row[key] for row in metrics], color=_TRAINING, marker=".", label="training")
@@ -26,10 +27,21 @@ def plot_losses(path: Path, metrics: Sequence[dict[str, Any]], beta: float) -> N
             axes.plot(epochs, held_out, color=_VALIDATION, marker=".", label="validation")
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("epoch", fontsize=9)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(fontsize=8, frameon=False)
     with atomic_file(path) as beside:
         figure.savefig(beside, format="png", dpi=110)
+
+
+def formula(settings: TrainingConfig) -> str:
+    """Say what the loss is made of: its second part is not the KL divergence that is drawn where that is shaped."""
+    weight = f"{settings.beta:g}"
+    if settings.beta_schedule != "constant":
+        weight += f" ({settings.beta_schedule})"
+    divergence = f"KL (at least {settings.free_bits:g} a latent)" if settings.free_bits else "KL"
+    if settings.capacity is not None:
+        divergence = f"|{divergence} - {settings.capacity:g}|"
+    return f"loss = reconstruction + {weight} x {divergence}"

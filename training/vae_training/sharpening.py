@@ -30,7 +30,6 @@ from vae_training.errors import CheckpointError
 from vae_training.kl_shaping import kl_per_latent
 from vae_training.likelihood import Likelihood
 from vae_training.model import VAE, reparameterize
-from vae_training.objective import Loss
 from vae_training.optimizer_state import optimizer_from_tensors, optimizer_to_tensors
 from vae_training.priors import Prior
 from vae_training.weight_average import WeightAverage
@@ -84,8 +83,10 @@ class Sharpening:
         model.encoder.requires_grad_(False)
         self._decoder_adam, self._discriminator_adam = _adam(model.decoder), _adam(self.discriminator)
 
-    def step(self, image: Tensor, generator: torch.Generator) -> Loss:
-        """Play one round with a batch of photographs (N, C, H, W); return the losses of those reconstructed.
+    def step(self, image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Play one round with a batch of photographs (N, C, H, W); return what the loss of those reconstructed is of.
+
+        That is -log p(x given z), (K,), and the KL divergence of each latent, (K, D), in nats.
 
         The first half of the batch is reconstructed, from draws of its posteriors; as many samples are drawn from
         the prior.
@@ -103,9 +104,7 @@ class Sharpening:
         self.steps += 1
         self.average.update(self.model, self.steps)
         with torch.no_grad():
-            nll = self.likelihood(logits[:half], image[:half]).mean()
-            kl = kl_per_latent(mean, logvar).sum(1).mean()
-        return Loss(nll + kl, nll, kl)
+            return self.likelihood(logits[:half], image[:half]), kl_per_latent(mean, logvar)
 
     @torch.no_grad()
     def measure(self, held_out: Tensor, seed: int) -> float:

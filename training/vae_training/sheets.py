@@ -25,7 +25,7 @@ _WIDTH = 768  # pixels that a sheet should about have, so that it can be looked 
 def write_sample_sheet(path: Path, model: VAE, device: torch.device, prior: nn.Module | None = None) -> None:
     """Write a sheet of samples as PNG. The noise is always the same, so that epochs can be compared."""
     latents = torch.from_numpy(noise(SHEET[0] * SHEET[1], model.config.latent_size, _SEED)).to(device)
-    _write(path, model.decoder(prior(latents) if prior else latents), SHEET)
+    _write(path, model.decoder(prior(latents) if prior else latents), columns=SHEET[1])
 
 
 @torch.no_grad()
@@ -40,12 +40,12 @@ def write_reconstruction_sheet(path: Path, model: VAE, images: Tensor) -> None:
     originals = to_float(images[: PAIRS[0] * PAIRS[1]])
     mean, _ = model.encoder(originals)
     pairs = torch.cat([originals, model.decoder(mean)], dim=3)
-    _write(path, pairs, PAIRS)
+    _write(path, pairs, columns=PAIRS[1])
 
 
-def _write(path: Path, images: Tensor, shape: tuple[int, int]) -> None:
-    """Write (N, C, H, W) images in [0, 1] as one PNG, enlarged where they are small."""
-    picture = grid(to_uint8(images.float().cpu().numpy()), *shape)
+def _write(path: Path, images: Tensor, columns: int) -> None:
+    """Write (N, C, H, W) images in [0, 1] as one PNG of as many rows as they take, enlarged where they are small."""
+    picture = grid(to_uint8(images.float().cpu().numpy()), columns=columns)
     factor = max(1, _WIDTH // picture.shape[1])
     with atomic_file(path) as beside:
         save_png(beside, enlarge(picture, factor))
