@@ -27,12 +27,13 @@ class Autoencoder:
         threads: int | None = None,
         *,
         check_finite: bool = True,
+        tf32: bool = False,
     ) -> None:
         """Open the graphs of a bundle that was read; `load` reads it."""
         self._bundle = bundle
         self._provider = provider
         self._threads = threads
-        self._engine = Engine(bundle, provider, threads, check_finite=check_finite)
+        self._engine = Engine(bundle, provider, threads, check_finite=check_finite, tf32=tf32)
         self._batches = Batches(self._engine)
 
     @property

@@ -34,9 +34,11 @@ from vae_runtime.threads import thread_count
 class Engine:
     """The graphs of a bundle, ready to run. Safe to use from several threads."""
 
-    def __init__(self, bundle: Bundle, provider: str, threads: int | None, *, check_finite: bool) -> None:
+    def __init__(
+        self, bundle: Bundle, provider: str, threads: int | None, *, check_finite: bool, tf32: bool
+    ) -> None:
         """Open the graphs; arguments and errors as those of `load`."""
-        self.check_finite = check_finite
+        self.check_finite, self.tf32 = check_finite, tf32
         self.source = bundle.source
         allowed = thread_count(threads)
         self._closed = False
@@ -68,7 +70,8 @@ class Engine:
         return tuple(sorted({graph.provider for graph in self._graphs.values()}))
 
     def _open(self, role: str) -> Graph:
-        return Graph(role, self._bundle.graphs[role], source=self.source, provider=self._provider)
+        data = self._bundle.graphs[role]
+        return Graph(role, data, source=self.source, provider=self._provider, tf32=self.tf32)
 
     def has(self, role: str) -> bool:
         """Whether the bundle has a graph of this role."""

@@ -27,6 +27,7 @@ def load(
     threads: int | None = None,
     *,
     check_finite: bool = True,
+    tf32: bool = False,
     expect_sha256: str | None = None,
     allow_links: bool = False,
     max_model_bytes: int = MOST_MODEL_BYTES,
@@ -45,6 +46,8 @@ def load(
         check_finite: refuse NaN and infinity in what goes into the model and in what comes out of it. Without
             it neither is looked at for them: what an image or a latent with NaN gives is NaN or nonsense, for
             that one alone, and pictures (uint8) are 0 there.
+        tf32: let CUDA multiply numbers of which it keeps 10 bits of mantissa (TensorFloat-32), which is faster and
+            changes pictures by a thousandth. Elsewhere it changes nothing.
         expect_sha256: the SHA-256, as 64 hexadecimal digits, that the bundle's SHA256SUMS must have. Sums
             prove that files belong together; this, got from somebody you trust, proves which files.
         allow_links: let files through that are symbolic links or have other hard links, as in the cache of
@@ -62,7 +65,7 @@ def load(
     bundle = read_bundle(
         name_or_path, expect_sha256=expect_sha256, allow_links=allow_links, max_model_bytes=max_model_bytes
     )
-    return Model(bundle, provider, threads, check_finite=check_finite)
+    return Model(bundle, provider, threads, check_finite=check_finite, tf32=tf32)
 
 
 class Model(GenerativeModel):
@@ -259,9 +262,10 @@ class Model(GenerativeModel):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[Callable[..., Model], tuple[Bundle, str, int | None, bool]]:
+    def __reduce__(self) -> tuple[Callable[..., Model], tuple[Bundle, str, int | None, bool, bool]]:
         # The graphs' bytes travel along, so that a worker needs no path to the bundle.
-        return _open_again, (self._bundle, self._provider, self._threads, self._engine.check_finite)
+        engine = self._engine
+        return _open_again, (self._bundle, self._provider, self._threads, engine.check_finite, engine.tf32)
 
     def __repr__(self) -> str:
         channels, height, width = self.card.image_shape
@@ -271,5 +275,5 @@ class Model(GenerativeModel):
         )
 
 
-def _open_again(bundle: Bundle, provider: str, threads: int | None, check_finite: bool) -> Model:
-    return Model(bundle, provider, threads, check_finite=check_finite)
+def _open_again(bundle: Bundle, provider: str, threads: int | None, check_finite: bool, tf32: bool) -> Model:
+    return Model(bundle, provider, threads, check_finite=check_finite, tf32=tf32)

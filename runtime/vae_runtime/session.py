@@ -60,6 +60,15 @@ MAKE_PICTURES: tuple[str, ...] = ("cuda",)
 _FATAL_ONLY = 4  # onnxruntime's log level: what goes wrong comes as an exception, not on stderr
 
 
+class _About(NamedTuple):
+    """What is known of a graph before it is opened, and how that is wanted."""
+
+    source: str
+    seen: Scan
+    card: Card
+    tf32: bool
+
+
 class _Opened(NamedTuple):
     """A session, and on what."""
 
@@ -71,7 +80,9 @@ class _Opened(NamedTuple):
 class Graph:
     """A graph that is ready to run. Safe to call from several threads."""
 
-    def __init__(self, role: str, data: bytes, *, source: str, provider: str = "auto") -> None:
+    def __init__(
+        self, role: str, data: bytes, *, source: str, provider: str = "auto", tf32: bool = False
+    ) -> None:
         """Open a graph and check that it is what its role promises.
 
         Args:
@@ -79,6 +90,7 @@ class Graph:
             data: the ONNX file's bytes.
             source: where they came from, for messages.
             provider: a name of `PROVIDER_NAMES`.
+            tf32: let CUDA multiply with 10 bits of mantissa.
 
         Raises:
             BundleError: not an ONNX graph of this role.
@@ -92,7 +104,7 @@ class Graph:
         seen = scan(data, self.source)
         self.card = card_of(seen.metadata, role, self.source)
         with calls_under_way:
-            opened = _open(data, seen, self.card, self.source, provider)
+            opened = _open(data, _About(self.source, seen, self.card, tf32), provider)
         _check_signature(opened, self.card, self.source)
         self._session, self.provider, self.makes_pictures = opened
         self._input, self._outputs = SIGNATURES[role]
@@ -162,31 +174,33 @@ class Graph:
         self._session = None
 
 
-def _open(data: bytes, seen: Scan, card: Card, source: str, provider: str) -> _Opened:
+def _open(data: bytes, about: _About, provider: str) -> _Opened:
     """Open a session on the first candidate that really opens, and say which."""
     names = candidates(provider)
     for name in names:
         try:
-            return _open_on(data, seen, card, source, name)
+            return _open_on(data, about, name)
         except ProviderError as error:
             if name == names[-1]:
                 raise
             _log.info("auto: %s", error)
-    raise ProviderError(f"{source}: the installed onnxruntime has none of the providers that 'auto' tries")
+    raise ProviderError(
+        f"{about.source}: the installed onnxruntime has none of the providers that 'auto' tries"
+    )
 
 
-def _open_on(data: bytes, seen: Scan, card: Card, source: str, name: str) -> _Opened:
-    if card.role == "decoder" and name in MAKE_PICTURES:
+def _open_on(data: bytes, about: _About, name: str) -> _Opened:
+    if about.card.role == "decoder" and name in MAKE_PICTURES:
         try:
-            return _Opened(_session(with_pictures(data, card.image_shape), seen, source, name), name, True)
+            return _Opened(_session(with_pictures(data, about.card.image_shape), about, name), name, True)
         except (
             VaeError
         ) as error:  # perhaps of what was added: an operator that this release does not have there
             _log.info("pictures are made on the processor: %s", error)
-    return _Opened(_session(data, seen, source, name), name, False)
+    return _Opened(_session(data, about, name), name, False)
 
 
-def _session(data: bytes, seen: Scan, source: str, name: str) -> Any:
+def _session(data: bytes, about: _About, name: str) -> Any:
     onnxruntime = import_onnxruntime()
     full_name = ONNXRUNTIME_NAMES[name]
     complaint = load_gpu_libraries(onnxruntime) if name in GPUS else ""
@@ -194,27 +208,27 @@ def _session(data: bytes, seen: Scan, source: str, name: str) -> Any:
         with no_config_from_models:
             session = onnxruntime.InferenceSession(
                 data,
-                _options(onnxruntime, seen, name),
-                providers=_providers(name),
+                _options(onnxruntime, about.seen, name),
+                providers=_providers(name, tf32=about.tf32),
                 enable_fallback=0,
                 read_config_from_model=0,
             )
     except Exception as error:
-        raise _refusal(error, onnxruntime, seen, source, name, complaint) from error
+        raise _refusal(error, onnxruntime, about, name, complaint) from error
     if full_name not in session.get_providers():
         opened = ", ".join(session.get_providers())
         raise refuse_unopened(name, f"onnxruntime opened {opened} in its place", complaint)
     if hasattr(session, "_model_bytes"):
         session._model_bytes = None  # noqa: SLF001 - a second copy of the weights, kept for nothing
-    _log.info("%s runs on %s", source, name)
+    _log.info("%s runs on %s", about.source, name)
     return session
 
 
 def _refusal(
-    error: Exception, onnxruntime: Any, seen: Scan, source: str, name: str, complaint: str
+    error: Exception, onnxruntime: Any, about: _About, name: str, complaint: str
 ) -> BundleError | EnvironmentProblem:
     """Return what it means that onnxruntime did not open a graph: is the graph, the provider or memory at fault?"""
-    reason = one_line(error)
+    reason, source, seen = one_line(error), about.source, about.seen
     if is_exhaustion(error):
         return ResourceLimitError(f"{source}: not enough memory to open it: {reason}")
     wheel = next(iter(installed_wheels()), "onnxruntime")
@@ -248,10 +262,10 @@ def _options(onnxruntime: Any, seen: Scan, name: str) -> Any:
     return options
 
 
-def _providers(name: str) -> list[tuple[str, dict[str, str]]]:
+def _providers(name: str, *, tf32: bool) -> list[tuple[str, dict[str, str]]]:
     """Return what to open, in the order of preference, and how."""
-    # TF32 keeps 10 bits of a factor's mantissa: the pictures would differ from the CPU's by 1e-3.
-    options = {"cuda": {"use_tf32": "0"}}
+    # TF32 keeps 10 bits of a factor's mantissa: the pictures differ from the CPU's by 1e-3 then.
+    options = {"cuda": {"use_tf32": str(int(tf32))}}
     # CUDA takes the nodes that TensorRT does not: else the processor would have to, which it must not.
     names = (name, "cuda") if name == "tensorrt" else (name,)
     return [(ONNXRUNTIME_NAMES[each], options.get(each, {})) for each in names]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from vae_runtime import ProviderError, gpu_libraries, providers
+import vae_runtime
+from vae_runtime import ProviderError, gpu_libraries, providers, session
 from vae_runtime.cli.work import open_model
 from vae_runtime.gpu_libraries import load_gpu_libraries, missing_driver
 from vae_runtime.installation import import_onnxruntime
@@ -104,8 +105,28 @@ def test_onnxruntime_is_silenced_in_processes_of_our_own_and_in_no_others(
     assert severities == [4]  # fatal
 
 
-def test_cuda_computes_without_tf32_and_takes_what_tensorrt_leaves() -> None:
-    cuda = ("CUDAExecutionProvider", {"use_tf32": "0"})
-    assert _providers("cuda") == [cuda]
-    assert _providers("tensorrt") == [("TensorrtExecutionProvider", {}), cuda]
-    assert _providers("cpu") == [("CPUExecutionProvider", {})]
+@pytest.mark.parametrize("tf32", [False, True])
+def test_cuda_computes_without_tf32_unless_asked_to_and_takes_what_tensorrt_leaves(*, tf32: bool) -> None:
+    cuda = ("CUDAExecutionProvider", {"use_tf32": "1" if tf32 else "0"})
+    assert _providers("cuda", tf32=tf32) == [cuda]
+    assert _providers("tensorrt", tf32=tf32) == [("TensorrtExecutionProvider", {}), cuda]
+    assert _providers("cpu", tf32=tf32) == [("CPUExecutionProvider", {})]
+
+
+def test_whether_tf32_is_allowed_reaches_every_graph_and_survives_pickling(
+    gray_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def providers_of(name: str, *, tf32: bool) -> list[tuple[str, dict[str, str]]]:
+        asked.append(tf32)
+        return _providers(name, tf32=tf32)
+
+    monkeypatch.setattr(session, "_providers", providers_of)
+    with vae_runtime.load(gray_bundle, provider="cpu", tf32=True) as model:
+        opener, arguments = model.__reduce__()
+    opener(*arguments).close()
+    open_model({"model": str(gray_bundle), "provider": "cpu", "tf32": True}).close()
+    assert asked == [True] * 6
+    vae_runtime.load(gray_bundle, provider="cpu").close()
+    assert asked[6:] == [False] * 2

@@ -39,6 +39,7 @@ class Question:
     name_or_path: str
     provider: str
     threads: int | None = None
+    tf32: bool = False
     expect_sha256: str | None = None
     allow_links: bool = False
     max_model_bytes: int = MOST_MODEL_BYTES
@@ -151,7 +152,7 @@ def _scan(bundle: Bundle) -> tuple[str, ...]:
 
 
 def _model(question: Question, opened: _Opened) -> tuple[str, ...]:
-    model = Model(opened.bundle, question.provider, question.threads)
+    model = Model(opened.bundle, question.provider, question.threads, tf32=question.tf32)
     opened.models.append(model)
     card = model.card
     shape = "x".join(map(str, card.image_shape))

@@ -28,6 +28,8 @@ def model_options(command: Command) -> Command:
     for option in (
         click.option("--threads", type=click.IntRange(1, _MOST_THREADS),
                      help="Threads on the CPU. [default: all at hand]"),
+        click.option("--tf32", is_flag=True,
+                     help="Let CUDA multiply with 10 bits of mantissa: faster, a thousandth off."),
         click.option("--provider", type=click.Choice(PROVIDERS), default="auto", show_default=True,
                      help="What it runs on; a provider named here is used, or the command fails."),
         click.option("--max-model-bytes", type=click.IntRange(1, _MOST_MODEL_BYTES),
