@@ -129,7 +129,10 @@ def read_npz(path: Path, name: str | None = None) -> dict[str, Array]:
     with _open_archive(path) as archive:
         members = _members(archive, path)
         if name is not None and name not in members:
-            raise InputError(f"{path}: no array {name!r}; it holds {', '.join(members) or 'none'}")
+            raise InputError(
+                f"{path}: no array {name!r}; it holds {', '.join(members) or 'none'}; expected one of that name, or a "
+                ".npy with nothing else"
+            )
         return {key: _read_member(archive, members[key], path) for key in ([name] if name else members)}
 
 

@@ -172,10 +172,16 @@ def _cut(
     if hasattr(given, "__array__"):
         require(np.asarray(given))
         given = [np.asarray(given)]
+    try:
+        arrays = iter(given)
+    except TypeError:
+        raise InputError(
+            f"{type(given).__name__} given; expected an array, or an iterable of arrays"
+        ) from None
 
     def batches() -> Iterator[npt.NDArray[Any]]:
         begins_at = 0
-        for each in given:
+        for each in arrays:
             array = as_array(each, "what is given")
             require(array)
             for start in range(0, len(array), size):

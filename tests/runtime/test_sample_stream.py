@@ -419,3 +419,10 @@ model = vae_runtime.load(sys.argv[1], threads=3)
         gray_bundle,
     )
     assert (finished.returncode, finished.stderr, finished.stdout) == (0, "", "5000\n")
+
+
+@pytest.mark.parametrize("what", [None, 5], ids=str)
+def test_what_gives_no_arrays_is_refused_at_once(gray: Model, what: Any) -> None:
+    for stream in (gray.decode_stream, gray.encode_stream, gray.reconstruct_stream, gray.score_stream):
+        with pytest.raises(InputError, match="given; expected an array, or an iterable of arrays"):
+            stream(what)

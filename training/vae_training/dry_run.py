@@ -81,7 +81,7 @@ def _training(trainer: Trainer) -> list[str]:
         stages.append((config.training.sharpen_epochs, "sharpening", _seconds_per_step(trainer)))
     steps = len(trainer.batches)
     whole = sum(epochs * steps * each for epochs, _, each in stages)
-    prior = " and the prior" if config.training.prior != "standard" else ""
+    fitting = "the prior, " if config.training.prior != "standard" else ""
     not_compiled = ", not compiled" if trainer.compiling.described else ""
     return [
         f"images      {len(trainer.batches.images):,} to train on, {len(trainer.held_out):,} held out",
@@ -91,7 +91,7 @@ def _training(trainer: Trainer) -> list[str]:
             f"{stage:<10}  {epochs:,} epochs of {steps:,} steps, {1000 * each:,.1f} ms each"
             for epochs, stage, each in stages
         ),
-        f"time        about {_duration(whole)}, besides validation, pictures and saving{prior}",
+        f"time        about {_duration(whole)}, besides {fitting}validation, pictures and saving",
     ]
 
 

@@ -91,7 +91,10 @@ def _point(point: str, model: Model) -> Latents:
         raise InputError(
             f"{point}: expected a seed (a whole number) or a picture file; there is no such file"
         )
-    latents = model.encode(read_images([Path(point)], model, limit=1).whole()).mean
-    if len(latents) == 0:
-        raise InputError(f"{point}: holds no images; expected one")
-    return latents
+    images = read_images([Path(point)], model, limit=2)
+    if len(images) != 1:
+        found = "no images" if len(images) == 0 else "more than one image"
+        raise InputError(
+            f"{point}: holds {found}; expected one: name every picture that the way goes through"
+        )
+    return model.encode(images.whole()).mean

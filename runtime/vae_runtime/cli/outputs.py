@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from vae_runtime.atomic import atomic_file, atomic_folder, refuse_existing
 from vae_runtime.cli.png import enlarge, save_png
-from vae_runtime.errors import EnvironmentProblem, printable
+from vae_runtime.errors import EnvironmentProblem, InputError, printable
 from vae_runtime.images import to_uint8
 from vae_runtime.memory import readable_size, require_memory
 from vae_runtime.tiling import grid
@@ -146,7 +146,13 @@ class Output:
             self.write_array(batches, kind, "images")
 
     def write_sheet(self, images: Array, layout: Layout) -> None:
-        """Write one PNG with all images in a grid."""
+        """Write one PNG with all images in a grid.
+
+        Raises:
+            InputError: there are none.
+        """
+        if len(images) == 0:
+            raise InputError(f"{self.path}: a PNG of no images; expected at least one, or an output in .npy")
         sheet = grid(images, layout.rows, layout.columns, padding=layout.padding)
         require_memory(2 * sheet.size * layout.scale**2, f"a PNG {layout.scale} times as large")
         picture = enlarge(sheet, layout.scale)

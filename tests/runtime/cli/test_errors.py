@@ -249,7 +249,7 @@ INPUTS = [
     ("decode whole.png", "whole.png: not a complete .npy"),
     ("decode gone.npy", "gone.npy: cannot be read"),
     ("decode text.npz", "text.npz: not a complete .npz archive"),
-    ("decode other.npz", "other.npz: no array 'mean'; it holds other"),
+    ("decode other.npz", "other.npz: no array 'mean'; it holds other; expected one of that name, or a .npy"),
     (
         "interpolate 1 gone.png",
         "gone.png: expected a seed (a whole number) or a picture file; there is no such file",
@@ -290,7 +290,9 @@ def test_images_that_do_not_fit_the_grid_leave_with_3(vae_run: Any, gray_bundle:
 
 def test_no_images_make_no_png(vae_run: Any, gray_bundle: Path) -> None:
     np.save("l.npy", np.zeros((0, 3)))
-    refused(vae_run, ["decode", "l.npy", "--model", gray_bundle], 3, "expected at least one picture")
+    refused(
+        vae_run, ["decode", "l.npy", "--model", gray_bundle], 3, "a PNG of no images; expected at least one"
+    )
 
 
 BUNDLES: list[tuple[str, int, str]] = [

@@ -72,6 +72,25 @@ def test_a_point_may_be_a_picture(vae_run: Any, gray_bundle: Path, gray: Model) 
         )
 
 
+def test_a_point_that_is_several_pictures_or_none_is_refused(
+    vae_run: Any, gray_bundle: Path, gray: Model
+) -> None:
+    Path("two").mkdir()
+    for index, picture in enumerate(gray.sample(2, 5, dtype="uint8")):
+        Image.fromarray(picture).save(f"two/{index}.png")
+    np.save("three.npy", gray.sample(3, 5))
+    np.save("none.npy", gray.sample(0, 5))
+    for name, found in (
+        ("two", "more than one image"),
+        ("three.npy", "more than one image"),
+        ("none.npy", "no images"),
+    ):
+        done = vae_run("interpolate", name, 4, "--model", gray_bundle, "-o", "w.npy")
+        assert done.code == 3
+        assert f"{name}: holds {found}; expected one" in done.err
+        assert not Path("w.npy").exists()
+
+
 def test_frames_are_numbered_in_order(vae_run: Any, gray_bundle: Path) -> None:
     assert vae_run("interpolate", 1, 2, "--steps", 12, "--model", gray_bundle, "-o", "frames/").code == 0
     assert sorted(path.name for path in Path("frames").iterdir()) == [

@@ -53,7 +53,9 @@ def test_real_figures_are_of_training_images_and_of_how_near_held_out_ones_come_
 def test_figures_of_samples_are_of_what_the_model_draws_in_256_values(
     run_subject: RunSubject, material: Material, yardstick: Yardstick
 ) -> None:
-    figures, shown = measure(run_subject, yardstick, SETTINGS, lambda *_: None)
+    told: list[tuple[str, int, int]] = []
+    figures, shown = measure(run_subject, yardstick, SETTINGS, lambda *now: told.append(now))
+    assert len(set(told)) == len(told)  # the last of a part ends a line
     drawn = run_subject.decode(run_subject.sample_latents(len(yardstick.held_out), seed=0))
     stepped = (np.rint(drawn * 255) / 255).astype(np.float32)
     np.testing.assert_allclose(shown.samples, stepped, atol=1e-7)

@@ -46,7 +46,9 @@ def load_folder(
         DataError, InputError: no size given, no pictures, or one that cannot be read.
     """
     if image_size is None:
-        raise DataError(f"{folder}: pictures differ in size; say which size they get, e.g. --image-size 64")
+        raise DataError(
+            f"{folder}: pictures of a folder may differ in size; say which all get, e.g. --image-size 64"
+        )
     files = find_pictures(folder)
     images = np.empty((len(files), *image_size, channels or 3), np.uint8)
 

@@ -164,8 +164,8 @@ def bits_per_dimension(likelihood: Likelihood, images: Images, nats: float) -> t
     if np.isin(images, (0.0, 1.0)).all():
         return bits, "log-probability of pixels that are black or white; bits per dimension are exact"
     return None, (
-        "bernoulli likelihood on gray pixels, which is no density of them: nats compare models of this likelihood, on "
-        "these images, and nothing else; there are no bits per dimension"
+        "bernoulli likelihood on pixels between 0 and 1, which is no density of them: nats compare models of this "
+        "likelihood, on these images, and nothing else; there are no bits per dimension"
     )
 
 

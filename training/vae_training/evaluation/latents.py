@@ -45,6 +45,6 @@ def warn_of_collapse(name: str, use: LatentUse) -> str | None:
     if use.active < _FEW * use.size:
         return (
             f"posterior collapse in part: {idle} of {use.size} latents of {name} say nothing of an image; "
-            "a lower --beta or --free-bits would use them, a smaller --latent-size would do as well"
+            "a lower --beta, or --free-bits, would use them; a smaller --latent-size would do as well"
         )
     return None

@@ -191,10 +191,10 @@ def measure(
     tell(3, parts)
     smoothness = _smoothness(paths)
     tell(4, parts)
-    faces = (
-        TakenForFaces(share_of_faces(samples), share_of_faces(reconstructions)) if settings.faces else None
-    )
-    tell(parts, parts)
+    faces = None
+    if settings.faces:
+        faces = TakenForFaces(share_of_faces(samples), share_of_faces(reconstructions))
+        tell(5, parts)
     scale = subject.likelihood.noise_scale
     figures = ModelFigures(
         name=subject.name,

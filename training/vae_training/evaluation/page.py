@@ -19,7 +19,7 @@ _WIDTH = 1152  # pixels, about
 _CELL = 64  # pixels that a small image is at least enlarged to
 _MARGIN, _GAP, _TITLE = 24, 6, 34  # pixels
 _PAPER, _INK = (255, 255, 255), (30, 30, 30)
-_FONT_SIZE = 18
+_FONT_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,17 @@ def _assemble(sections: list[_Section]) -> npt.NDArray[np.uint8]:
     width = 2 * _MARGIN + max(section.sheet.shape[1] for section in sections)
     height = _MARGIN + sum(_TITLE + section.sheet.shape[0] + _MARGIN for section in sections)
     page = Image.new("RGB", (width, height), _PAPER)
-    pen, font = ImageDraw.Draw(page), ImageFont.load_default(_FONT_SIZE)
+    pen, font = ImageDraw.Draw(page), title_font()
     top = _MARGIN
     for section in sections:
         pen.text((_MARGIN, top), section.title, fill=_INK, font=font)
         page.paste(Image.fromarray(section.sheet).convert("RGB"), (_MARGIN, top + _TITLE))
         top += _TITLE + section.sheet.shape[0] + _MARGIN
     return np.asarray(page)
+
+
+def title_font() -> ImageFont.FreeTypeFont:
+    """Return a font that knows more letters than Pillow's own, which has no accents: names of models may."""
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), _FONT_SIZE)
