@@ -19,7 +19,6 @@ from vae_runtime.onnx_schema import LENGTH, MESSAGES, REFUSED_FIELDS, VARINT, Fi
 # Fields, and numbers in packed fields. Each takes one or two microseconds; a decoder of 100 nodes has 1,500.
 MOST_FIELDS = 200_000
 
-_LARGEST_TAG = 2**32 - 1
 _LARGEST_NUMBER = 2**64 - 1
 
 
@@ -57,7 +56,7 @@ class Reader:
             self._count_one(at)
             tag, position = self._varint(position, end)
             number, wire_type = tag >> 3, tag & 7
-            known = schema.get(number) if tag <= _LARGEST_TAG else None
+            known = schema.get(number)  # a number of any size: parsers would keep the lower bits of its tag
             if known is None:
                 what = REFUSED_FIELDS.get((message, number), f"field {number}")
                 raise self.refuse(at, f"{what} in a {message}", "an ONNX model" if at == 0 else "")
