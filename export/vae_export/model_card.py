@@ -25,7 +25,7 @@ tags: [variational-autoencoder, onnx, image-generation]
 # {card.name}
 
 A {_architecture(card)}variational autoencoder of {width}x{height} {colour} images with {card.latent_size} latents,
-as two ONNX graphs that run with numpy and onnxruntime alone.
+as ONNX graphs that run with numpy and onnxruntime alone.
 
 ![New images, drawn by this model](preview.png)
 

@@ -120,9 +120,17 @@ def test_more_epochs_of_it_may_follow_but_not_of_the_first_stage(
     assert [row["epoch"] for row in longer.run()] == [1, 2, 3, 4]
     Trainer(small(sharpen_epochs=2), bars(), RunFolder(tmp_path / "whole")).run()
     assert same(last(tmp_path / "whole").training, last(tmp_path).training)
-    back = Trainer(small(epochs=9, sharpen_epochs=2), bars(), RunFolder(tmp_path))
-    with pytest.raises(CheckpointError, match="is sharpened already, which more --epochs would undo"):
-        back.resume(last(tmp_path))
+    for epochs in (1, 3, 4, 9):  # of which 3 and 4 are no more than all that are done
+        other = Trainer(small(epochs=epochs, sharpen_epochs=3), bars(), RunFolder(tmp_path))
+        with pytest.raises(CheckpointError, match=rf"after 2 epochs, which --epochs {epochs} would undo"):
+            other.resume(last(tmp_path))
+
+
+def test_it_does_not_begin_before_what_is_done(bars: Images, small: Small, tmp_path: Path) -> None:
+    Trainer(small(), bars(), RunFolder(tmp_path)).run()
+    fewer = Trainer(small(epochs=1, sharpen_epochs=3), bars(), RunFolder(tmp_path))
+    with pytest.raises(CheckpointError, match="2 epochs are done; expected --epochs of at least so many"):
+        fewer.resume(last(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -57,18 +57,14 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         )
     _require_possible(checkpoint.position, len(trainer.batches), source)
     sharpening = _below(_SHARPENING, tensors)
-    is_to_train = checkpoint.position.epoch < trainer.config.training.epochs
-    if sharpening and is_to_train:
-        raise CheckpointError(
-            f"{source}: is sharpened already, which more --epochs would undo; begin a new run with --init-from"
-        )
+    _require_stage(checkpoint, trainer.config.training.epochs, is_sharpened=bool(sharpening))
     losses = _losses(tensors, checkpoint.position, source)
     _restore_noise(trainer.noise, tensors, source)
     trainer.likelihood.load_state_dict(likelihood_from_checkpoint(checkpoint).state_dict())
     trainer.begin_with(checkpoint.weights, source)
     trainer.position = checkpoint.position
     trainer.losses[: len(losses)] = losses.to(trainer.device)
-    if checkpoint.prior is not None and not is_to_train:
+    if checkpoint.prior is not None and checkpoint.position.epoch >= trainer.config.training.epochs:
         prior = prior_from_weights(trainer.config.model, checkpoint.prior, source)
         trainer.prior = prior.to(trainer.device)
     if sharpening:
@@ -78,6 +74,20 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     if trainer.kept is not trainer.model:
         current = model_from_weights(trainer.config.model, _below(_CURRENT, tensors), source)
         trainer.model.load_state_dict(current.state_dict())
+
+
+def _require_stage(checkpoint: Checkpoint, epochs: int, *, is_sharpened: bool) -> None:
+    """Raise unless what is done of the run is what `epochs` before sharpening begin with."""
+    done = checkpoint.config.training.epochs if is_sharpened else checkpoint.position.epoch
+    if is_sharpened and epochs != done:
+        raise CheckpointError(
+            f"{checkpoint.path}: is sharpened already after {done} epochs, which --epochs {epochs} would undo; begin "
+            "a new run with --init-from"
+        )
+    if epochs < done:
+        raise CheckpointError(
+            f"{checkpoint.path}: {done} epochs are done; expected --epochs of at least so many"
+        )
 
 
 def _require_possible(position: Position, steps: int, source: str) -> None:
