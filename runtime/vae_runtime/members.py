@@ -15,9 +15,9 @@ from types import TracebackType
 
 from vae_runtime.errors import BundleError, EnvironmentProblem, ResourceLimitError, UnsafeBundleError
 
-# Not waiting for the writer of a pipe, not becoming a terminal's process, not passed on to programs.
+# Not waiting for the writer of a pipe, not becoming a terminal's process. Python passes none on to programs.
 _FLAGS = os.O_RDONLY
-for _name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"):
+for _name in ("O_NONBLOCK", "O_NOCTTY", "O_BINARY"):
     _FLAGS |= getattr(os, _name, 0)
 
 # Windows has none of these: there a link is looked for by name, and what was opened compared with it.
@@ -48,7 +48,7 @@ class Members:
     def __enter__(self) -> Members:
         if _FOLDERS_OPEN:
             try:
-                self._descriptor = os.open(self.folder, _FLAGS | os.O_DIRECTORY)
+                self._descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
             except OSError as error:
                 raise _unreadable(self.folder, error) from error
         return self

@@ -98,6 +98,22 @@ def test_a_link_is_told_from_what_each_system_says_of_it(
             opened.read("plain", MOST)
 
 
+def test_another_failure_is_told_as_it_was_said_though_a_link_lies_there_by_then(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swap_and_fail() -> None:
+        (folder / "plain").unlink()
+        (folder / "plain").symlink_to("../outside")
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with Members(folder) as opened:
+        at_the_next("open", monkeypatch, swap_and_fail, before=True)
+        with pytest.raises(
+            EnvironmentProblem, match=rf"/plain: cannot be read \({os.strerror(errno.EIO)}\)$"
+        ):
+            opened.read("plain", MOST)
+
+
 @pytest.mark.parametrize("allow_links", [False, True])
 def test_only_where_links_must_be_looked_for_may_no_other_file_take_the_place(
     folder: Path, monkeypatch: pytest.MonkeyPatch, allow_links: bool
@@ -186,8 +202,19 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(
 ) -> None:
     with Members(folder) as opened:
         at_the_next("fstat", monkeypatch, lambda: os.truncate(folder / "plain", 4), before=False)
-        with pytest.raises(BundleError, match=r"plain: was cut short while it was read: 4 of 13 bytes"):
+        with pytest.raises(
+            BundleError, match=r"plain: was cut short while it was read: 4 of 13 bytes"
+        ) as refused:
             opened.read("plain", MOST)
+    assert refused.type is BundleError
+
+
+def test_a_file_that_is_taken_away_once_it_is_open_is_read_to_the_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Members(folder) as opened:
+        at_the_next("open", monkeypatch, (folder / "plain").unlink, before=False)
+        assert opened.read("plain", MOST) == b"what is in it"
 
 
 def test_a_file_that_grows_while_it_is_read_is_read_as_it_was(
@@ -208,6 +235,10 @@ def test_a_disk_that_fails_is_no_fault_of_the_bundle(
     with Members(folder) as opened:
         for call in ("open", "fstat"):
             at_the_next(call, monkeypatch, fail, before=True)
+            with pytest.raises(EnvironmentProblem, match=rf"plain: cannot be read \({os.strerror(number)}\)"):
+                opened.read("plain", MOST)
+        with monkeypatch.context() as patched:
+            patched.setattr(members, "open", lambda *_, **__: fail(), raising=False)  # the file, to be read
             with pytest.raises(EnvironmentProblem, match=rf"plain: cannot be read \({os.strerror(number)}\)"):
                 opened.read("plain", MOST)
         at_the_next("scandir", monkeypatch, fail, before=True)
