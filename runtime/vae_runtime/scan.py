@@ -80,7 +80,7 @@ def scan(data: bytes, source: str) -> Scan:
     return Scan(
         ir_version=seen.ir_version,
         opset=seen.opsets[0][1],
-        operators=dict(seen.operators),
+        operators=seen.operators,
         tensors=seen.tensors,
         parameters=seen.parameters,
         metadata=seen.metadata,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,16 @@ def test_what_it_saw_is_what_is_in_the_graph() -> None:
     assert (seen.ir_version, seen.opset, seen.nodes, seen.tensors, seen.parameters) == (8, 17, 3, 1, 15)
     assert seen.operators == {"Relu": 2, "Add": 1}
     assert seen.metadata == {onnx.CARD: "text"}
+
+
+def test_what_it_saw_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        scan(model((1, RELU)), "graph").opset = 18  # type: ignore[misc]
+
+
+def test_the_limits_are_those_that_are_promised() -> None:
+    promises = (Path(__file__).parents[2] / "SECURITY.md").read_text(encoding="utf-8")
+    assert f" {MOST_NODES:,} nodes, {MOST_TENSORS:,} tensors " in promises
 
 
 PASSES = {
@@ -112,6 +123,18 @@ PASSES = {
         model((1, RELU), *[(5, onnx.message((1, 0), (2, 1), (8, str(n)))) for n in range(MOST_TENSORS)]),
         0,
     ),
+    "inputs left empty before others": (
+        model(
+            (1, onnx.node("Clip", ["x", "", "high"], ["y"])),
+            (1, onnx.node("Slice", ["y", "starts", "ends", "", "steps"], ["z"])),
+        ),
+        0,
+    ),
+    "an output left empty": (
+        model((1, onnx.node("LayerNormalization", ["x", "scale"], ["y", "", "deviation"]))),
+        0,
+    ),
+    "what is no type, since nothing is cast": (with_attribute((3, 8), (20, 2), name="to"), 0),
     "the most inputs": (model((1, onnx.node("Concat", ["x"] * MOST_INPUTS, ["y"] * MOST_INPUTS))), 0),
 }
 
