@@ -185,7 +185,10 @@ def test_images_that_moved_are_found_where_it_is_said_and_asked_for_where_not(
         assert vae_train_here("evaluate", source, *QUICK, "--data", "here.npy", "--json", output).code == 0
     a, b = (json.loads(Path(name).read_bytes()) for name in ("a.json", "b.json"))
     assert a["data"] == b["data"] == {"name": "here", "training": 72, "held_out": 24, "compared": 24}
-    assert not any("was trained on" in note for note in a["notes"] + b["notes"])
+    # A run knows its images by what they are, a bundle by their name alone.
+    assert not any("was trained on" in note for note in b["notes"])
+    told = "bars was trained on moved.npy, and cannot tell whether here is a part of that"
+    assert [note[: len(told)] for note in a["notes"] if "was trained on" in note] == [told]
 
 
 def test_a_collapsed_model_is_warned_of_on_stderr_and_in_the_record(
@@ -220,6 +223,8 @@ def test_a_collapsed_model_is_warned_of_on_stderr_and_in_the_record(
         (["RUN", "--json", "taken.json"], 3, "taken.json exists already; give --overwrite"),
         (["RUN", "--pictures", "taken.png"], 3, "taken.png exists already; give --overwrite"),
         (["nowhere", "--pictures", "taken.png"], 3, "taken.png exists already"),  # before any work
+        (["nowhere", "--pictures", "page.jpg"], 2, "'page.jpg': the page is a PNG; expected a name in .png"),
+        (["nowhere", "--pictures", "a", "--json", "./a"], 2, "--json and --pictures both name 'a'"),
     ],
 )
 def test_every_error_is_one_line_and_nothing_is_written(

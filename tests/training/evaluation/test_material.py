@@ -86,6 +86,18 @@ def test_other_images_than_those_of_the_training_are_measured_on_and_told(
     assert (len(everything.training), len(everything.held_out)) == (40, 40)
 
 
+@pytest.mark.parametrize(
+    ("source", "is_told"), [("parts/bars.npy", False), ("bars", False), ("all.npy", True)]
+)
+def test_a_bundle_that_was_trained_on_a_file_of_another_name_may_have_seen_what_is_held_out(
+    bars: Callable[..., ImageSet], source: str, is_told: bool
+) -> None:
+    config = replace(Config(), data=DataConfig(source=source, validation=0.25))
+    notes = gather(Known(config, None), bars(40)).notes
+    told = "known was trained on all.npy, and cannot tell whether bars is a part of that"
+    assert [note[: len(told)] for note in notes] == [told] * is_told
+
+
 def test_a_model_that_does_not_tell_its_training_is_measured_on_a_half(bars: Callable[..., ImageSet]) -> None:
     material = gather(Known(None, None), bars(40))
     assert (len(material.training), len(material.held_out)) == (20, 20)

@@ -99,8 +99,7 @@ def evaluate(
     vae-train evaluate bundle --data faces.npz --json figures.json --against runs/classic
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
     logging.basicConfig(format="vae-train: %(message)s", level=logging.WARNING)
-    for path in filter(None, (json_file, pictures)):
-        refuse_existing(path, overwrite=overwrite)
+    _require_outputs(json_file, pictures, overwrite=overwrite)
 
     from vae_training.device import respect_quota
     from vae_training.evaluation.latents import warn_of_collapse
@@ -135,6 +134,16 @@ def evaluate(
             beside = both.enter_context(atomic_file(pictures, overwrite=overwrite))
             write_page(beside, material, chosen, {of.name: page for of, page in measured})
     _tell(figures, real, material, chosen, notes, warnings)
+
+
+def _require_outputs(json_file: Path | None, pictures: Path | None, *, overwrite: bool) -> None:
+    """Raise for outputs that could not be written in the end, before any work is done."""
+    if pictures is not None and pictures.suffix.lower() not in ("", ".png"):
+        raise click.UsageError(f"--pictures {str(pictures)!r}: the page is a PNG; expected a name in .png")
+    if json_file is not None and pictures is not None and json_file.absolute() == pictures.absolute():
+        raise click.UsageError(f"--json and --pictures both name {str(pictures)!r}; expected two files")
+    for path in filter(None, (json_file, pictures)):
+        refuse_existing(path, overwrite=overwrite)
 
 
 def _tell_apart(subjects: list[Subject]) -> None:

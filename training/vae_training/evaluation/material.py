@@ -104,6 +104,11 @@ def _split_settings(subject: Subject, images: ImageSet, notes: list[str]) -> tup
             "never saw either"
         )
         return validation or _FOREIGN, seed
+    if same is None and images.name not in (Path(config.data.source).name, Path(config.data.source).stem):
+        notes.append(
+            f"{subject.name} was trained on {Path(config.data.source).name}, and cannot tell whether {images.name} is "
+            "a part of that: images held out here may have been trained on there"
+        )
     if validation == 0:
         raise DataError(
             f"{subject.name} was trained on all of its images, with none held out; name others with --data"
