@@ -159,7 +159,7 @@ def read_sums(members: Members, expect_sha256: str | None = None) -> Sums:
     return Sums(sums, found)
 
 
-def read_graphs(members: Members, sums: Sums, max_model_bytes: int = MOST_MODEL_BYTES) -> dict[str, bytes]:
+def read_graphs(members: Members, sums: Sums, max_model_bytes: int) -> dict[str, bytes]:
     """Return the bytes of a bundle's graphs by role.
 
     Raises:
@@ -185,7 +185,7 @@ def read_graphs(members: Members, sums: Sums, max_model_bytes: int = MOST_MODEL_
     }
 
 
-def read_member(members: Members, name: str, sums: Sums, most_bytes: int = MOST_MODEL_BYTES) -> bytes:
+def read_member(members: Members, name: str, sums: Sums, most_bytes: int) -> bytes:
     """Read one listed file of a bundle and compare it with its sum.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -39,6 +40,21 @@ def test_graphs_that_came_from_no_sums_have_no_sum() -> None:
 def test_a_prior_is_read_where_there_is_one(tmp_path: Path, gray_bundle: Path) -> None:
     copy_bundle(gray_bundle, tmp_path / "b", {"prior.onnx": b"any bytes"})
     assert read_bundle(tmp_path / "b").graphs["prior"] == b"any bytes"
+
+
+@pytest.mark.parametrize("roles", [["prior_inverse"], ["prior_density"], ["prior_inverse", "prior_density"]])
+def test_what_is_known_of_a_prior_is_refused_without_it(
+    tmp_path: Path, gray_bundle: Path, roles: list[str]
+) -> None:
+    names = [f"{role}.onnx" for role in roles]
+    target = copy_bundle(gray_bundle, tmp_path / "b", dict.fromkeys(names, b"any bytes"))
+    with pytest.raises(BundleError) as refused:
+        read_bundle(target)
+    assert refused.type is BundleError
+    assert str(refused.value) == (
+        f"{target}/SHA256SUMS: lists {' and '.join(names)} without prior.onnx; "
+        "expected the prior that it belongs to"
+    )
 
 
 def test_what_was_read_cannot_be_changed(gray_bundle: Path) -> None:
@@ -256,8 +272,9 @@ def test_a_graph_larger_than_allowed_is_refused_before_it_is_read(tmp_path: Path
 
 @pytest.mark.parametrize("most", [0, -1, 1.5, "1", True, None])
 def test_a_limit_that_is_none_is_refused(gray_bundle: Path, most: Any) -> None:
-    with pytest.raises(InputError, match=r"max_model_bytes is .*; expected a whole number of at least 1"):
+    with pytest.raises(InputError) as refused:
         vae_runtime.load(gray_bundle, max_model_bytes=most)
+    assert str(refused.value) == f"max_model_bytes is {most!r}; expected a whole number of at least 1"
 
 
 def digest_of(bundle: Path) -> str:
@@ -334,8 +351,9 @@ UNSAFE_NAMES = [
 )
 def test_bad_sums_are_refused(tmp_path: Path, gray_bundle: Path, text: bytes, message: str) -> None:
     target = copy_bundle(gray_bundle, tmp_path / "b", {"SHA256SUMS": text}, sums=False)
-    with pytest.raises(BundleError, match=f"SHA256SUMS: .*{message}"):
+    with pytest.raises(BundleError, match=f"^{re.escape(str(target))}/SHA256SUMS: .*{message}") as refused:
         read_bundle(target)
+    assert refused.type is (UnsafeBundleError if " names" in message else BundleError)
 
 
 def test_binary_marks_and_carriage_returns_of_other_tools_are_taken(

@@ -152,6 +152,7 @@ def test_what_is_no_bundle_is_refused_with_what_to_give(tmp_path: Path, gray_bun
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.write(tmp_path / "b" / "decoder.onnx", "decoder.onnx")
     (tmp_path / "empty").mkdir()
+    names = ", ".join(shipped_models()) or "none"
     for path, message in (
         (tmp_path / "gone", "no such bundle"),
         (tmp_path / "b.zip", "is a zip archive; unpack it first and give the folder"),
@@ -162,13 +163,14 @@ def test_what_is_no_bundle_is_refused_with_what_to_give(tmp_path: Path, gray_bun
         (Path(__file__), "is a file; expected a bundle's folder$"),
         (
             tmp_path / "empty",
-            r"not a bundle: it holds no SHA256SUMS; expected a folder .*, or a shipped model \(.*\)$",
+            rf"not a bundle: it holds no SHA256SUMS; expected a folder .*, or a shipped model \({names}\)$",
         ),
         (tmp_path / ("x" * 300), "no such bundle"),
     ):
         with pytest.raises(BundleError, match=message) as refused:
             read_bundle(path)
         assert str(refused.value).startswith(f"{path}: ")
+        assert refused.type is BundleError
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
@@ -191,7 +193,7 @@ def test_no_name_is_the_current_folder(tmp_path: Path, monkeypatch: pytest.Monke
         vae_runtime.load("")
 
 
-@pytest.mark.parametrize("name", [None, 7, object()])
+@pytest.mark.parametrize("name", [None, 7, object(), []])
 def test_what_is_no_name_at_all_is_refused(name: Any) -> None:
     with pytest.raises(InputError, match=r"is no bundle; expected the name of a shipped model or a folder"):
         vae_runtime.load(name)
