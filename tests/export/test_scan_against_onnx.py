@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
@@ -179,11 +179,17 @@ SCALARS = {
 }
 
 
+def descriptor_of(kind: str) -> Descriptor:
+    outer, *inner = kind.split(".")
+    descriptor = onnx.ModelProto.DESCRIPTOR.file.message_types_by_name[outer]
+    for name in inner:
+        descriptor = descriptor.nested_types_by_name[name]
+    return descriptor
+
+
 @pytest.mark.parametrize("kind", MESSAGES)
 def test_the_list_says_what_onnx_proto_says(kind: str) -> None:
-    descriptor = onnx.ModelProto.DESCRIPTOR.file.message_types_by_name[kind.split(".")[0]]
-    for inner in kind.split(".")[1:]:
-        descriptor = descriptor.nested_types_by_name[inner]
+    descriptor = descriptor_of(kind)
     wire_types = {getattr(FieldDescriptor, name): wire_type for name, wire_type in SCALARS.items()}
     for number, field in MESSAGES[kind].items():
         found = descriptor.fields_by_number[number]
@@ -195,16 +201,15 @@ def test_the_list_says_what_onnx_proto_says(kind: str) -> None:
             found.message_type.full_name.removeprefix("onnx.") if found.message_type else None,
             field.longest,
         )
-        assert (field.longest is not None) == (found.type == FieldDescriptor.TYPE_STRING or found.name == "s")
+        is_text = found.type == FieldDescriptor.TYPE_STRING or found.name == "s"
+        is_long = found.name == "doc_string" or (kind, found.name) == ("StringStringEntryProto", "value")
+        assert field.longest == ((1 << 20 if is_long else 1024) if is_text else None)
 
 
 def test_every_field_that_onnx_knows_is_either_on_the_list_or_refused_by_its_name() -> None:
     for kind, schema in MESSAGES.items():
-        if "." in kind:
-            continue
-        descriptor = onnx.ModelProto.DESCRIPTOR.file.message_types_by_name[kind]
         refused = {number for message, number in REFUSED_FIELDS if message == kind}
-        assert set(descriptor.fields_by_number) <= {*schema, *refused}
+        assert set(descriptor_of(kind).fields_by_number) <= {*schema, *refused}
 
 
 def test_the_sizes_of_numbers_are_those_of_onnx() -> None:

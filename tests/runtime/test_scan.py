@@ -145,6 +145,65 @@ def test_what_is_no_more_than_unusual_passes(data: bytes, parameters: int) -> No
     assert scan(data, "graph").parameters == parameters
 
 
+SMALL_IMAGE_MODELS = """
+    Conv ConvTranspose Gemm MatMul AveragePool GlobalAveragePool DepthToSpace SpaceToDepth
+    BatchNormalization GroupNormalization InstanceNormalization LayerNormalization
+    Elu Erf Gelu HardSigmoid HardSwish LeakyRelu Relu Sigmoid Softmax Softplus Tanh
+    Add ArgMax Clip Div Exp Log Max Min Mul Neg Pow Reciprocal ReduceMean ReduceSum Sqrt Sub
+    Cast Concat Constant Flatten Gather Identity Reshape Shape Slice Split Squeeze Transpose Unsqueeze
+    DequantizeLinear QuantizeLinear
+"""
+
+
+@pytest.mark.parametrize("operator", SMALL_IMAGE_MODELS.split())
+def test_what_small_image_models_are_made_of_passes(operator: str) -> None:
+    assert scan(model((1, onnx.node(operator, ["x"], ["y"]))), "graph").operators == {operator: 1}
+
+
+# By TensorProto.DataType: bytes of a number, and the field that may hold it instead of raw_data (9).
+NUMBERS = {
+    1: (4, 4), 2: (1, 5), 3: (1, 5), 4: (2, 5), 5: (2, 5), 6: (4, 5), 7: (8, 7), 9: (1, 5), 10: (2, 5),
+    11: (8, None), 12: (4, None), 13: (8, None), 16: (2, 5),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("element", range(32))
+def test_numbers_are_of_their_size_or_in_their_field_and_nowhere_else(element: int) -> None:
+    holds = {(9, length): bytes(length) for length in (1, 2, 4, 8)} | {
+        (4, None): bytes(4),
+        (5, None): 1,
+        (7, None): 1,
+    }
+    size, typed = NUMBERS.get(element, (None, None))
+    for (field, length), held in holds.items():
+        data = with_tensor((1, 1), (2, element), (field, held))
+        if size is not None and (field == typed or (field, length) == (9, size)):
+            assert scan(data, "graph").parameters == 1
+        else:
+            with pytest.raises(UnsafeBundleError, match=rf"of data type {element}\b"):
+                scan(data, "graph")
+
+
+@pytest.mark.parametrize(
+    ("name", "largest"),
+    [
+        ("blocksize", 64),
+        ("dilations", 64),
+        ("kernel_shape", 256),
+        ("output_padding", 64),
+        ("output_shape", 1024),
+        ("pads", 256),
+        ("strides", 64),
+    ],
+)
+def test_sizes_in_attributes_may_be_so_large_and_no_larger(name: str, largest: int) -> None:
+    assert scan(with_ints("Conv", name, largest), "graph").nodes == 1
+    with pytest.raises(
+        UnsafeBundleError, match=f"{name} of {largest + 1} at byte 4; expected from 0 to {largest}$"
+    ):
+        scan(with_ints("Conv", name, largest + 1), "graph")
+
+
 def test_the_order_of_fields_makes_no_difference() -> None:
     graph = onnx.message((5, onnx.constant("w", np.ones(2, np.float32))), (1, RELU))
     seen = scan(onnx.message(OPSET, (7, graph), (1, 8)), "graph")
