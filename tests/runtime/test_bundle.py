@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -22,6 +23,7 @@ from onnx_bytes import changed_card, copy_bundle
 import vae_runtime
 from vae_runtime import BundleError, InputError, UnsafeBundleError, bundle
 from vae_runtime.bundle import open_bundle, read_bundle, read_sums, shipped_models
+from vae_runtime.errors import EnvironmentProblem
 
 
 def test_a_bundle_gives_its_graphs_by_role(gray_bundle: Path) -> None:
@@ -87,6 +89,24 @@ def test_a_graph_that_was_changed_is_refused_with_how_both_sums_begin(
         f"{target / 'decoder.onnx'}: SHA-256 differs: {found}... of 7 bytes; SHA256SUMS says {written}... "
         "The file is damaged or was changed: copy or export the bundle again"
     )
+    assert refused.type is BundleError
+
+
+def test_a_disk_that_fails_is_no_fault_of_the_bundle(
+    gray_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_open = os.open
+
+    def fail(name: Any, *arguments: Any, **options: Any) -> int:
+        if str(name).endswith("decoder.onnx"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return really_open(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(
+        EnvironmentProblem, match=rf"/decoder\.onnx: cannot be read \({os.strerror(errno.EIO)}\)$"
+    ):
+        read_bundle(gray_bundle)
 
 
 def test_of_a_long_line_a_message_shows_the_beginning(tmp_path: Path, gray_bundle: Path) -> None:
@@ -119,9 +139,10 @@ def test_the_largest_sums_that_are_read(tmp_path: Path, gray_bundle: Path) -> No
 def test_a_graph_that_is_missing_is_named(tmp_path: Path, gray_bundle: Path, role: str) -> None:
     copy_bundle(gray_bundle, tmp_path / "listed", {f"{role}.onnx": None}, sums=False)
     with pytest.raises(
-        BundleError, match=rf"{role}\.onnx: cannot be read \(No such file.*; SHA256SUMS lists it"
-    ):
+        BundleError, match=rf"{role}\.onnx: cannot be read \(No such file.*; SHA256SUMS lists it$"
+    ) as refused:
         read_bundle(tmp_path / "listed")
+    assert refused.type is BundleError
     copy_bundle(gray_bundle, tmp_path / "unlisted", {f"{role}.onnx": None})
     with pytest.raises(BundleError, match=rf"SHA256SUMS: does not list {role}\.onnx"):
         read_bundle(tmp_path / "unlisted")
@@ -306,8 +327,11 @@ def test_a_bundle_that_is_whole_but_another_is_refused(
 
 @pytest.mark.parametrize("digest", ["", "abc", "g" * 64, "0" * 63, "0" * 65, "0" * 64 + "\0", 7, b"0" * 64])
 def test_what_is_no_sum_cannot_be_expected(gray_bundle: Path, digest: Any) -> None:
-    with pytest.raises(InputError, match=r"expect_sha256 is .*; expected 64 hexadecimal digits: the SHA-256"):
+    with pytest.raises(InputError) as refused:
         vae_runtime.load(gray_bundle, expect_sha256=digest)
+    assert str(refused.value) == (
+        f"expect_sha256 is {digest!r}; expected 64 hexadecimal digits: the SHA-256 of the bundle's SHA256SUMS"
+    )
 
 
 def test_a_prior_that_is_not_listed_is_not_looked_at(tmp_path: Path, gray_bundle: Path) -> None:
@@ -335,6 +359,7 @@ UNSAFE_NAMES = [
             "line 1 names '/etc/passwd'; expected the name of a file in the bundle",
         ),
         (f"{ZEROS[1:]}  a\n".encode(), "line 1 is"),
+        (f"0{ZEROS}  a\n".encode(), "line 1 is"),
         (f"{'F' * 64}  a\n".encode(), "line 1 is"),
         (f"{ZEROS}  {'a' * 65}\n".encode(), "line 1 names 'a{65}'"),
         (f"{ZEROS}  \xe4\n".encode(), "cannot be read"),
@@ -347,7 +372,7 @@ UNSAFE_NAMES = [
         (f"{ZEROS}  a\r\r\n".encode(), "line 1 names 'a.r'"),
         *((f"{ZEROS}  {name}\n".encode(), "line 1 names") for name in UNSAFE_NAMES),
     ],
-    ids=range(17 + len(UNSAFE_NAMES)),
+    ids=range(18 + len(UNSAFE_NAMES)),
 )
 def test_bad_sums_are_refused(tmp_path: Path, gray_bundle: Path, text: bytes, message: str) -> None:
     target = copy_bundle(gray_bundle, tmp_path / "b", {"SHA256SUMS": text}, sums=False)

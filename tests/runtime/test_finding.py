@@ -152,6 +152,8 @@ def test_what_is_no_bundle_is_refused_with_what_to_give(tmp_path: Path, gray_bun
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.write(tmp_path / "b" / "decoder.onnx", "decoder.onnx")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "no sums" / "SHA256SUMS").mkdir(parents=True)
+    (tmp_path / "no sums" / "file").touch()
     names = ", ".join(shipped_models()) or "none"
     for path, message in (
         (tmp_path / "gone", "no such bundle"),
@@ -161,6 +163,7 @@ def test_what_is_no_bundle_is_refused_with_what_to_give(tmp_path: Path, gray_bun
             rf"is a file; expected a bundle's folder; give its folder: .*{os.sep}b$",
         ),
         (Path(__file__), "is a file; expected a bundle's folder$"),
+        (tmp_path / "no sums" / "file", "is a file; expected a bundle's folder$"),
         (
             tmp_path / "empty",
             rf"not a bundle: it holds no SHA256SUMS; expected a folder .*, or a shipped model \({names}\)$",
@@ -195,5 +198,8 @@ def test_no_name_is_the_current_folder(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("name", [None, 7, object(), []])
 def test_what_is_no_name_at_all_is_refused(name: Any) -> None:
-    with pytest.raises(InputError, match=r"is no bundle; expected the name of a shipped model or a folder"):
+    with pytest.raises(InputError) as refused:
         vae_runtime.load(name)
+    assert str(refused.value) == (
+        f"{name!r} is no bundle; expected the name of a shipped model or a folder's path"
+    )
