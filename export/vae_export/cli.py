@@ -10,7 +10,7 @@ import click
 
 from vae_runtime._version import __version__
 from vae_runtime.cli.exits import run_command
-from vae_runtime.cli.options import Number, Size
+from vae_runtime.cli.options import File, Number, Size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,10 +27,8 @@ def main() -> None:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.argument("source", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="The bundle's folder. [default: SOURCE/bundle]"
-)
+@click.argument("source", type=File())
+@click.option("-o", "--output", type=File(), help="The bundle's folder. [default: SOURCE/bundle]")
 @click.option(
     "--opset", type=int, default=17, show_default=True, help="Version of the standard operator set."
 )

@@ -119,6 +119,18 @@ def open_npy(path: Path) -> Iterator[tuple[io.BufferedReader, NpyHeader]]:
         yield file, header
 
 
+def read_one_of_npz(path: Path, name: str) -> Array:
+    """Read the array called `name` of a .npz archive, or the only one that is in it, whatever it is called.
+
+    Raises:
+        InputError: as `read_npz`.
+    """
+    with _open_archive(path) as archive:
+        members = _members(archive, path)
+        only = next(iter(members)) if len(members) == 1 else name
+        return _read_member(archive, _named(members, name if name in members else only, path), path)
+
+
 def read_npz(path: Path, name: str | None = None) -> dict[str, Array]:
     """Read the arrays of a .npz archive, or only the one called `name`.
 
@@ -128,12 +140,8 @@ def read_npz(path: Path, name: str | None = None) -> dict[str, Array]:
     """
     with _open_archive(path) as archive:
         members = _members(archive, path)
-        if name is not None and name not in members:
-            raise InputError(
-                f"{path}: no array {name!r}; it holds {', '.join(members) or 'none'}; expected one of that name, or a "
-                ".npy with nothing else"
-            )
-        return {key: _read_member(archive, members[key], path) for key in ([name] if name else members)}
+        wanted = members if name is None else [name]
+        return {key: _read_member(archive, _named(members, key, path), path) for key in wanted}
 
 
 def npz_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
@@ -182,6 +190,15 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
     return members
 
 
+def _named(members: dict[str, zipfile.ZipInfo], name: str, path: Path) -> zipfile.ZipInfo:
+    if name not in members:
+        raise InputError(
+            f"{path}: no array {name!r}; it holds {', '.join(members) or 'none'}; expected one of that name, or a "
+            ".npy with nothing else"
+        )
+    return members[name]
+
+
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Array:
     source = f"{path}: array {info.filename.removesuffix('.npy')!r}"
     with archive.open(info) as member:
@@ -224,7 +241,7 @@ def _parse_header(first: bytes, source: str, *, any_type: bool = False) -> NpyHe
         version = npy_format.read_magic(stream)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what numpy has to say about old ways of writing headers
-            shape, fortran_order, dtype = _HEADER_READERS[version](stream)
+            shape, fortran_order, dtype = _header_reader(version)(stream)
     except _HEADER_ERRORS as error:
         raise InputError(f"{source}: not a complete .npy array of numbers ({one_line(error)})") from error
     if dtype.hasobject:
@@ -236,6 +253,12 @@ def _parse_header(first: bytes, source: str, *, any_type: bool = False) -> NpyHe
     if math.prod(filter(None, shape)) * dtype.itemsize > sys.maxsize:
         raise InputError(f"{source}: shape {shape}; no memory holds that many numbers")
     return NpyHeader(shape, fortran_order, dtype, stream.tell())
+
+
+def _header_reader(version: tuple[int, int]) -> Any:
+    if version not in _HEADER_READERS:  # 3.0 is for records with names in Unicode, which are no numbers
+        raise ValueError(f"version {'.'.join(map(str, version))}; expected 1.0 or 2.0")
+    return _HEADER_READERS[version]
 
 
 def _open(path: Path) -> io.BufferedReader:

@@ -84,6 +84,8 @@ def huge(count: int) -> bytes:
     return header(f"({count}, 8, 12)")
 
 
+OTHER = ("other.npy", npy(0))  # an array that is alone may have any name
+
 # By the name of the array that a command looks for.
 ARCHIVES: dict[str, tuple[Callable[[str], bytes], str]] = {
     "empty": (lambda _: b"", "not a complete .npz archive"),
@@ -96,9 +98,9 @@ ARCHIVES: dict[str, tuple[Callable[[str], bytes], str]] = {
     "an archive in the archive": (lambda name: npz((name, npz(("a.npy", WHOLE)))), "is a zip archive"),
     "two of one name": (lambda name: npz((name, WHOLE), (name[:-4], npy(255 - PIXELS))), "holds two arrays call"),
     "a folder": (lambda name: npz((f"{name}/", b"")), "npy/"),
-    "a name that climbs": (lambda name: npz((f"../{name}", npy(0))), "it holds ../"),
-    "a name that is absolute": (lambda name: npz((f"/etc/{name}", npy(0))), "it holds /etc/"),
-    "a name that commands the terminal": (lambda _: npz(("a\x1b[2J\nb.npy", npy(0))), r"a\x1b[2J b"),
+    "a name that climbs": (lambda name: npz((f"../{name}", npy(0)), OTHER), "it holds ../"),
+    "a name that is absolute": (lambda name: npz((f"/etc/{name}", npy(0)), OTHER), "it holds /etc/"),
+    "a name that commands the terminal": (lambda _: npz(("a\x1b[2J\nb.npy", npy(0)), OTHER), r"a\x1b[2J b"),
     "another packing": (
         lambda name: npz((name, WHOLE), packing=zipfile.ZIP_LZMA), "is packed by method 14; expected"
     ),
@@ -143,7 +145,7 @@ NOT_IMAGES: dict[str, tuple[Any, str, str]] = {
     "signed bytes": (PIXELS.astype(np.int8), "images of type int8; expected", "data type int8; expected uint8"),
     "16-bit pixels": (PIXELS.astype(np.uint16), "images of type uint16", "data type uint16; expected uint8"),
     "whole numbers": (PIXELS.astype(np.int64), "images of type int64", "data type int64; expected uint8"),
-    "nan": (with_one(np.nan), "images hold nan at index (1, 0, 2, 3)", "NaN, first at index (1, 2, 3, 0)"),
+    "nan": (with_one(np.nan), "images hold nan at index (1, 0, 2, 3)", "NaN, first at index (1, 0, 2, 3)"),
     "infinity": (with_one(np.inf), "images hold inf at index (1, 0, 2, 3)", "values from 0.5 to inf; expected"),
     "minus infinity": (with_one(-np.inf, ">f8"), "images hold -inf at index (1, 0, 2, 3)", "from -inf to 0.5"),
     "beyond float32": (with_one(1e300, "<f8"), "images hold inf at index (1, 0, 2, 3)", "from 0.5 to 1e+300"),

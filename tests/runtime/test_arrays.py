@@ -75,7 +75,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "no dictionary": (header("[1, 2]"), COMPLETE),
     "a key missing": (header("{'descr': '<f4', 'shape': (2, 3)}"), COMPLETE),
     "unknown type": (header(described(dtype="'<q9'")), COMPLETE),
-    "version 9": (b"\x93NUMPY\x09\x00" + npy(SIX)[8:], COMPLETE),
+    "version 9": (b"\x93NUMPY\x09\x00" + npy(SIX)[8:], "version 9.0; expected 1.0 or 2.0"),
     "zip archive": (b"PK\x03\x04" + bytes(100), r"is a zip archive; expected one .npy array"),
     "complex": (npy(SIX.astype(complex)), "data type complex128; expected uint8 or a floating point type"),
     "dates": (npy(SIX.astype("M8[s]")), "data type datetime64"),

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from vae_runtime._version import __version__
 from vae_runtime.cli.exits import run_command
+from vae_runtime.cli.options import File, Name
 from vae_training.config import MOST, Config
 from vae_training.evaluation.command import evaluate
 from vae_training.options import data_options, model_options, override, training_options
@@ -54,19 +55,18 @@ class _TrainingUnlessNamed(click.Group):
 @click.option(
     "--config",
     "config_file",
-    type=click.Path(path_type=Path),
+    type=File(),
     help="Settings as TOML, such as the config.toml of another run; options given here go before.",
 )
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="The run's folder. [default: runs/NAME-NUMBER]"
-)
+@click.option("-o", "--output", type=File(), help="The run's folder. [default: runs/NAME-NUMBER]")
 @click.option(
     "--resume",
-    type=click.Path(path_type=Path),
+    type=File(),
     help="Go on with the run in this folder; --epochs lengthens it.",
 )
 @click.option(
     "--init-from",
+    type=Name(),
     metavar="RUN",
     help="Begin a new run with the weights, and nothing else, of another: its folder, or one checkpoint.",
 )

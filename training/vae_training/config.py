@@ -205,7 +205,12 @@ class TrainingConfig:
         require(
             0 <= self.sharpen_epochs <= MOST, "training.sharpen_epochs", self.sharpen_epochs, f"0 to {MOST}"
         )
-        require(0 <= self.clip_gradient < 1e9, "training.clip_gradient", self.clip_gradient, "at least 0")
+        require(
+            0 <= self.clip_gradient < 1e9,
+            "training.clip_gradient",
+            self.clip_gradient,
+            "at least 0, below 1000000000",
+        )
         require(0 <= self.free_bits < 1e6, "training.free_bits", self.free_bits, "at least 0, below 1000000")
         require(
             0 <= (self.capacity or 0) < 1e6, "training.capacity", self.capacity, "at least 0, below 1000000"

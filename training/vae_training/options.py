@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import click
 
-from vae_runtime.cli.options import MOST_DIGITS, Number, Several, Size, is_size
+from vae_runtime.cli.options import MOST_DIGITS, Name, Number, Several, Size, is_size
 from vae_training.config import (
     ARCHITECTURES,
     BETA_SCHEDULES,
@@ -27,6 +27,7 @@ from vae_training.config import (
     ModelConfig,
     TrainingConfig,
 )
+from vae_training.errors import ConfigError, DataError
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -52,7 +53,7 @@ def override(config: Config, given: dict[str, Any]) -> Config:
     """Return the settings with the options that were given in their places.
 
     Raises:
-        ConfigError: a value that its setting cannot have.
+        click.UsageError: a value that its setting cannot have, or cannot have beside others.
     """
     record = config.to_dict()
     if given.get("architecture", config.model.architecture) != config.model.architecture:
@@ -63,7 +64,14 @@ def override(config: Config, given: dict[str, Any]) -> Config:
         record[section.name].update({name: value for name, value in given.items() if name in known})
     if "channels" in given:
         record["data"]["channels"] = record["model"]["channels"] = int(given["channels"])
-    return Config.from_dict(record, "options")
+    try:
+        if "image_size" in given:
+            from vae_training.data.layout import require_image_size  # numpy waits until there is work
+
+            require_image_size(given["image_size"])
+        return Config.from_dict(record, "options")
+    except (ConfigError, DataError) as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _setting(section: type, *declarations: str, help: str, **attributes: Any) -> _Option:  # noqa: A002 - click's name
@@ -97,9 +105,10 @@ data_options = _in_this_order(
         help="What to train on: a .npy or .npz file, a folder of pictures, or a name: faces, lfw, olivetti, "
         "lfw-subset, digits, mnist, fashion-mnist, celeba.",
     ),
-    _data("--array", metavar="NAME", help="Which array of an .npz holds the images."),
+    _data("--array", type=Name(), metavar="NAME", help="Which array of an .npz holds the images."),
     _data(
         "--groups",
+        type=Name(),
         metavar="NAME",
         help="Which array of an .npz says what belongs together (one person), "
         "so that validation is held out by group.",

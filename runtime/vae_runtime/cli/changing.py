@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from vae_runtime.cli.options import Box, Number, Strengths
+from vae_runtime.cli.options import Box, File, Number, Strengths
 from vae_runtime.cli.shared import (
     MOST,
     finite_option,
@@ -24,9 +24,9 @@ _STEPS = 5  # from one strength to another
 
 
 @click.command()
-@click.option("--with", "have", multiple=True, required=True, type=click.Path(path_type=Path),
+@click.option("--with", "have", multiple=True, required=True, type=File(),
               help="Images that have it: a picture, a folder, a .npy or .npz. May be given several times.")  # fmt: skip
-@click.option("--without", "lack", multiple=True, required=True, type=click.Path(path_type=Path),
+@click.option("--without", "lack", multiple=True, required=True, type=File(),
               help="Images that do not.")  # fmt: skip
 @output_options("direction.npz", arrays_only=True)
 @finite_option
@@ -53,7 +53,7 @@ def direction(have: tuple[Path, ...], lack: tuple[Path, ...], **options: Any) ->
 
 @click.command()
 @images_argument
-@click.option("--direction", "path", required=True, type=click.Path(path_type=Path),
+@click.option("--direction", "path", required=True, type=File(),
               help="What `vae-run direction` wrote, or a .npy of (D,).")  # fmt: skip
 @click.option("--strength", "strengths", type=Strengths(), default="1", show_default=True,
               help="How far: 1 is from the mean without to the mean with; LOW..HIGH for several.")  # fmt: skip
@@ -98,7 +98,7 @@ def edit(
 
 @click.command()
 @images_argument
-@click.option("--mask", type=click.Path(path_type=Path),
+@click.option("--mask", type=File(),
               help="A picture, white where pixels are missing; or a .npy of bool, (H, W) or (N, H, W).")  # fmt: skip
 @click.option("--box", "boxes", type=Box(), multiple=True,
               help="What is missing, in the model's pixels from the upper left; several if need be.")  # fmt: skip

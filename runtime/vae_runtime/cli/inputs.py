@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 import numpy as np
 
-from vae_runtime.arrays import read_npz
+from vae_runtime.arrays import read_one_of_npz
 from vae_runtime.cli.pictures import list_pictures, load_pictures
 from vae_runtime.cli.rows import Rows
 from vae_runtime.errors import InputError
@@ -22,7 +23,7 @@ _LONGEST_SEED = 1000  # digits; Python itself turns no more than 4,300 into a nu
 
 
 def read_images(paths: Sequence[Path], model: Model, limit: int | None = None) -> Rows:
-    """Read pictures, folders of pictures, or one .npy or .npz (its array `images`), in the model's shape.
+    """Read pictures, folders of pictures, or one .npy or .npz (its `images`, or its only array), in the model's shape.
 
     Args:
         paths: what was typed.
@@ -43,13 +44,23 @@ def read_images(paths: Sequence[Path], model: Model, limit: int | None = None) -
         files = list_pictures(paths)[:limit]
         return Rows(load_pictures(files, height, width, channels), names=files)
     rows = _open_rows(arrays[0], "images", limit)
-    require_images(rows.dtype, rows.shape, model.card.image_shape)
+    with _named(arrays[0]):
+        require_images(rows.dtype, rows.full_shape, model.card.image_shape)
     return rows
 
 
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say of which file it is that something is wrong: commands take several."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
 def _open_rows(path: Path, name: str, limit: int | None = None) -> Rows:
-    """Open the only array of a .npy, or the one of a name in a .npz."""
-    return Rows(read_npz(path, name)[name] if _suffix(path) == ".npz" else path, limit)
+    """Open the array of a .npy; of a .npz the one of a name, or the only one."""
+    return Rows(read_one_of_npz(path, name) if _suffix(path) == ".npz" else path, limit)
 
 
 def _suffix(path: Path) -> str:
@@ -65,7 +76,8 @@ def read_latents(path: Path, model: Model) -> Rows:
     latents = _open_rows(path, "mean")
     if latents.dtype.kind != "f":
         raise InputError(f"{path}: latents of type {latents.dtype}; expected floating point (N, D)")
-    require_latents(latents.dtype, latents.shape, model.card.latent_size)
+    with _named(path):
+        require_latents(latents.dtype, latents.shape, model.card.latent_size)
     return latents
 
 

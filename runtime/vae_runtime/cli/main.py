@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from vae_runtime._version import __version__
 from vae_runtime.cli import changing
 from vae_runtime.cli.exits import run_command
-from vae_runtime.cli.options import Number, whole_number
+from vae_runtime.cli.options import File, Name, Number, whole_number
 from vae_runtime.cli.shared import (
     MOST,
     finite_option,
@@ -55,7 +55,7 @@ def vae_run(*, verbose: bool) -> None:
 )
 @click.option(
     "--temperature",
-    type=Number(0),
+    type=Number(0, 1e30),
     default=1.0,
     show_default=True,
     help="Below 1: nearer to the average.",
@@ -168,7 +168,7 @@ def encode(images: tuple[Path, ...], limit: int | None, **options: Any) -> None:
 
 
 @vae_run.command()
-@click.argument("latents", type=click.Path(path_type=Path))
+@click.argument("latents", type=File())
 @picture_options
 @output_options("decoded.png")
 @finite_option
@@ -289,7 +289,7 @@ def list_models(*, as_json: bool) -> None:
 
 
 @vae_run.command()
-@click.argument("bundle", required=False)
+@click.argument("bundle", required=False, type=Name())
 @model_options
 @click.pass_context
 def check(context: click.Context, /, bundle: str | None, model: str, **options: Any) -> None:

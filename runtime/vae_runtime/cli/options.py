@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -35,6 +37,31 @@ def whole_number(
     """Return an option that is a whole number within its ends, and whose default help shows."""
     kind = click.IntRange(least, most)
     return click.option(*declarations, type=kind, default=default, show_default=True, help=help)
+
+
+class Name(click.types.StringParamType):
+    """What something is called; never "", which a shell makes of a variable that is not set."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse the empty name: the default in its place would be something else than what was meant."""
+        if value == "":
+            self.fail("the name is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class File(click.Path):
+    """The path of a file or folder; never "", which as a path would be the folder that one stands in."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Refuse the empty name."""
+        if value == "":
+            self.fail("the name is empty", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Number(click.FloatRange):

@@ -3,7 +3,7 @@
 faces.png          one picture, a grid
 faces.npy          the array
 faces.npz          the array by name, compressed
-faces/             a folder of PNGs (also any name without a suffix), or of .npy files of so many each
+faces/             a folder of PNGs (a slash behind the name, or no suffix), or of .npy files of so many each
 scores.csv         a table for a spreadsheet
 -                  the array as .npy on stdout
 no name            a table on stdout, for people
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -45,6 +46,7 @@ _TABLES = (".csv", ".npy", ".npz")
 _STDOUT = "-"
 _TERMINAL = ""
 _FOLDER = "folder"
+_SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 
 
 @dataclass(frozen=True)
@@ -313,11 +315,11 @@ def _kind(name: str, kinds: Sequence[str]) -> str:
         raise click.UsageError(
             f"output {name!r}: expected a name of its own, such as samples.png or samples/"
         )
-    suffix = Path(name).suffix.lower()
+    suffix = "" if name.endswith(_SEPARATORS) else Path(name).suffix.lower()  # `2.0/` is a folder
     takes_pictures = ".png" in kinds
     if suffix in kinds:
         return suffix
     if not suffix and takes_pictures:
         return _FOLDER
-    folder = ", a name without suffix (a folder of PNGs)" if takes_pictures else ""
+    folder = ", a name without suffix or with a slash behind it (a folder of PNGs)" if takes_pictures else ""
     raise click.UsageError(f"output {name!r}: expected a name in {', '.join(kinds)}{folder} or - for stdout")

@@ -52,7 +52,7 @@ class Rows:
         else:
             found = source
         self.dtype = found.dtype
-        self.shape = found.shape
+        self.shape = self.full_shape = found.shape
         if limit is not None and self.shape:
             self.shape = (min(limit, self.shape[0]), *self.shape[1:])
 

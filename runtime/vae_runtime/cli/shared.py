@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from vae_runtime.cli.options import whole_number
+from vae_runtime.cli.options import File, Name, whole_number
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -37,7 +36,8 @@ def model_options(command: Command) -> Command:
         click.option("--allow-links", is_flag=True, help="Let files of the bundle through that are links."),
         click.option("--expect-sha256", metavar="HEX",
                      help="Refuse the bundle unless its SHA256SUMS has this SHA-256 (`vae-run info` shows it)."),
-        click.option("--model", default=DEFAULT_MODEL, show_default=True, help="A shipped model or a bundle."),
+        click.option("--model", type=Name(), default=DEFAULT_MODEL, show_default=True,
+                     help="A shipped model or a bundle."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -83,7 +83,7 @@ def picture_options(command: Command) -> Command:
     return command
 
 
-images_argument = click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+images_argument = click.argument("images", nargs=-1, required=True, type=File())
 
 limit_option = click.option(
     "-n", "--n", "limit", type=click.IntRange(1, MOST), help="Take only the first so many."

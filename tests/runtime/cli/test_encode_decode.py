@@ -68,6 +68,15 @@ def test_encode_then_decode_is_reconstruct(
     np.testing.assert_array_equal(np.load("out.npy"), gray.reconstruct(pictures))
 
 
+@pytest.mark.parametrize("names", [["arr_0"], ["x"], ["images", "x"]])
+def test_of_an_archive_the_array_called_images_is_taken_or_the_only_one(
+    vae_run: Any, gray_bundle: Path, gray: Model, pictures: Any, names: list[str]
+) -> None:
+    np.savez("in.npz", **dict(zip(names, (pictures, pictures[:1]), strict=False)))
+    assert vae_run("encode", "in.npz", "--model", gray_bundle, "-o", "l.npy").code == 0
+    np.testing.assert_array_equal(np.load("l.npy"), gray.encode(pictures).mean)
+
+
 def test_no_latents_decode_to_no_images(vae_run: Any, gray_bundle: Path) -> None:
     np.save("l.npy", np.zeros((0, 3), np.float32))
     assert vae_run("decode", "l.npy", "--model", gray_bundle, "-o", "out.npy").code == 0

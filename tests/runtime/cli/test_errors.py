@@ -48,7 +48,8 @@ USAGE = [
     ("sample -n 1000000000", "1000000000 is not in the range", ""),
     ("sample --seed x", "'x' is not a valid int", ""),
     ("sample --seed -1", "-1 is not in the range x>=0", ""),
-    ("sample --temperature -1", "-1.0 is not in the range x>=0", ""),
+    ("sample --temperature -1", "-1.0 is not in the range 0<=x<=1e+30", ""),
+    ("sample --temperature inf", "inf is not in the range 0<=x<=1e+30", ""),
     ("sample --temperature hot", "'hot' is not a valid float", ""),
     ("sample --columns 0", "0 is not in the range 1<=x<=1000000000", ""),
     ("sample --rows 0", "0 is not in the range 1<=x<=1000000000", ""),
@@ -209,7 +210,7 @@ def write_inputs() -> None:
         "text.npz": b"hello",
     }.items():
         Path(name).write_bytes(content)
-    np.savez("other.npz", other=np.zeros((1, 3)))
+    np.savez("other.npz", other=np.zeros((1, 3)), more=np.zeros((1, 8, 12)))
     Path("folder.npy").mkdir()
     Image.new("I", (4, 4)).save("deep.tif")
     Image.new("F", (4, 4)).save("float.tif")
@@ -245,18 +246,20 @@ INPUTS = [
     ("encode zip.npy", "zip.npy: is a zip archive; expected one .npy array (name it .npz)"),
     ("encode folder.npy", "folder.npy: expected a regular file; it is a folder"),
     ("encode text.npz", "text.npz: not a complete .npz archive"),
-    ("encode other.npz", "other.npz: no array 'images'; it holds other"),
+    ("encode other.npz", "other.npz: no array 'images'; it holds other, more"),
     ("decode whole.png", "whole.png: not a complete .npy"),
     ("decode gone.npy", "gone.npy: cannot be read"),
     ("decode text.npz", "text.npz: not a complete .npz archive"),
-    ("decode other.npz", "other.npz: no array 'mean'; it holds other; expected one of that name, or a .npy"),
+    (
+        "decode other.npz",
+        "other.npz: no array 'mean'; it holds other, more; expected one of that name, or a .npy",
+    ),
     (
         "interpolate 1 gone.png",
         "gone.png: expected a seed (a whole number) or a picture file; there is no such file",
     ),
     ("interpolate 1 1.5", "1.5: expected a seed (a whole number) or a picture file"),
     ("interpolate text.png 2", "text.png: not a picture that can be read"),
-    ("sample --temperature inf", "temperature is inf; expected a number of at least 0"),
 ]
 
 
@@ -288,11 +291,36 @@ def test_images_that_do_not_fit_the_grid_leave_with_3(vae_run: Any, gray_bundle:
         )
 
 
+def test_of_an_array_its_file_is_named_and_the_whole_of_its_shape(vae_run: Any, gray_bundle: Path) -> None:
+    np.save("good.npy", np.zeros((9, 8, 12), np.uint8))
+    np.save("bad.npy", np.zeros((9, 8, 8), np.uint8))
+    said = "bad.npy: uint8 pictures of shape (9, 8, 8); expected (N, 8, 12)"
+    refused(vae_run, ["encode", "bad.npy", "-n", 2, "--model", gray_bundle], 3, said)
+    refused(vae_run, ["interpolate", 1, "bad.npy", "--model", gray_bundle], 3, said)
+    classes = ["--with", "good.npy", "--without", "bad.npy"]
+    refused(vae_run, ["direction", *classes, "--model", gray_bundle], 3, said)
+    refused(vae_run, ["decode", "bad.npy", "--model", gray_bundle], 3, "bad.npy: latents of type uint8")
+
+
 def test_no_images_make_no_png(vae_run: Any, gray_bundle: Path) -> None:
     np.save("l.npy", np.zeros((0, 3)))
     refused(
         vae_run, ["decode", "l.npy", "--model", gray_bundle], 3, "a PNG of no images; expected at least one"
     )
+
+
+EMPTY = [
+    ["check", ""], ["sample", "--model", ""], ["encode", ""], ["encode", "in.npy", ""], ["decode", ""],
+    ["inpaint", "in.npy", "--mask", ""], ["direction", "--with", "in.npy", "--without", ""],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", EMPTY, ids=str)
+def test_an_empty_name_is_neither_the_folder_one_stands_in_nor_a_default(
+    vae_run: Any, line: list[str]
+) -> None:
+    np.save("in.npy", np.zeros((1, 24, 24), np.uint8))
+    refused(vae_run, line, 2, "the name is empty")
 
 
 BUNDLES: list[tuple[str, int, str]] = [

@@ -106,6 +106,12 @@ def test_a_place_that_is_taken_is_refused_before_the_model_is_opened(vae_run: An
     assert "exists already" in vae_run("sample", "--model", "gone", "-o", "a.png").err
 
 
+@pytest.mark.parametrize("name", ["2.0/", "a.png/", "a.npy//"])
+def test_a_slash_behind_it_makes_it_a_folder(vae_run: Any, gray_bundle: Path, name: str) -> None:
+    assert vae_run("sample", "-n", 2, "--model", gray_bundle, "-o", name).code == 0
+    assert names(name) == ["0000.png", "0001.png"]
+
+
 def test_missing_folders_are_made(vae_run: Any, gray_bundle: Path) -> None:
     assert vae_run("sample", "-n", 1, "--model", gray_bundle, "-o", "new/deep/a.png").code == 0
     assert Path("new/deep/a.png").is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import zipfile
 from pathlib import Path
@@ -117,10 +118,15 @@ def test_values_outside_zero_to_one_are_refused_with_their_range(
     assert "by 255" in str(refused.value)
 
 
-def test_nan_is_refused_with_its_first_index(tmp_path: Path) -> None:
-    images = np.zeros((3, 8, 8, 3), np.float32)
-    images[1, 2, 3, 0] = images[2, 0, 0, 0] = np.nan
-    with pytest.raises(DataError, match=r"NaN, first at index \(1, 2, 3, 0\)"):
+@pytest.mark.parametrize(
+    ("shape", "index"), [((3, 8, 8), (1, 2, 3)), ((3, 8, 8, 3), (1, 2, 3, 0)), ((3, 3, 8, 8), (1, 0, 2, 3))]
+)
+def test_nan_is_refused_with_its_first_index_in_the_file(
+    tmp_path: Path, shape: tuple[int, ...], index: tuple[int, ...]
+) -> None:
+    images = np.zeros(shape, np.float32)
+    images[index] = images[2] = np.nan
+    with pytest.raises(DataError, match=rf"NaN, first at index {re.escape(str(index))};"):
         load_images(saved(tmp_path, images))
 
 
@@ -214,7 +220,8 @@ def test_groups_come_from_the_same_archive(tmp_path: Path, array: str | None, dt
 
 
 @pytest.mark.parametrize(
-    "person", [np.array([1]), np.array([[1, 2]]), np.array([1.0, 2.0]), np.array([True, False])]
+    "person",
+    [np.array([1]), np.array([[1, 2]]), np.array([1.0, 2.0]), np.array([True, False]), np.array(["a", "b"])],
 )
 def test_groups_that_are_not_one_whole_number_an_image_are_refused(tmp_path: Path, person: Array) -> None:
     with pytest.raises(DataError, match=r"groups 'person' .*expected one whole number for each image"):

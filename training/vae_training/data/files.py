@@ -46,9 +46,7 @@ def load_npz(path: Path, *, array: str | None, groups: str | None) -> ImageSet:
     shapes = npz_shapes(path)
     key = array or _only_images(path, shapes)
     pictures = to_pictures(f"{path}: array {key!r}", read_npz(path, key)[key])
-    numbers = None
-    if groups is not None:
-        numbers = _to_groups(path, groups, read_npz(path, groups)[groups], len(pictures))
+    numbers = None if groups is None else _read_groups(path, groups, shapes, len(pictures))
     name = short_name(path)
     return ImageSet(pictures, numbers, name, source=f"the file {name}.npz, array {key!r}")
 
@@ -66,10 +64,12 @@ def _looks_like_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
     return len(shape) in (3, 4) and (dtype == np.uint8 or dtype.kind == "f")
 
 
-def _to_groups(path: Path, key: str, member: Array, count: int) -> npt.NDArray[np.int64]:
-    if member.shape != (count,) or member.dtype.kind not in "iu":
+def _read_groups(path: Path, key: str, shapes: Shapes, count: int) -> npt.NDArray[np.int64]:
+    # What is not there is left for `read_npz` to say.
+    shape, dtype = shapes.get(key, ((count,), np.dtype(np.int64)))
+    if shape != (count,) or dtype.kind not in "iu":
         raise DataError(
-            f"{path}: groups {key!r} {member.shape} {member.dtype}; expected one whole number for each image: "
-            f"({count},) of an integer type"
+            f"{path}: groups {key!r} {shape} {dtype}; expected one whole number for each image: "
+            f"({count},) of an integer type; of names, numpy.unique(names, return_inverse=True)[1]"
         )
-    return member.astype(np.int64)
+    return read_npz(path, key)[key].astype(np.int64)

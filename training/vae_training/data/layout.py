@@ -38,7 +38,8 @@ def to_pictures(what: str, array: Array) -> Pictures:
     Raises:
         DataError: another layout or data type, floating point values outside [0, 1], or NaN.
     """
-    return np.ascontiguousarray(_to_uint8(what, _channels_last(what, array)))
+    _channels_last(what, array)  # is it images at all? What is said of a pixel then is its place in the file
+    return np.ascontiguousarray(_channels_last(what, _to_uint8(what, array)))
 
 
 def conform(pictures: Pictures, image_size: Size | None, channels: int | None) -> Pictures:

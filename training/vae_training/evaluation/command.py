@@ -14,7 +14,7 @@ import click
 
 from vae_runtime._version import __version__
 from vae_runtime.atomic import atomic_file, refuse_existing
-from vae_runtime.cli.options import whole_number
+from vae_runtime.cli.options import File, Name, whole_number
 from vae_runtime.errors import printable
 
 if TYPE_CHECKING:
@@ -31,16 +31,21 @@ _FEW_SAMPLES = 20
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.argument("source", metavar="RUN|BUNDLE")
+@click.argument("source", type=Name(), metavar="RUN|BUNDLE")
 @click.option(
     "--data",
     metavar="SOURCE",
     help="Where its images are now, or other ones; as for training. [default: what it was trained on]",
 )
-@click.option("--array", metavar="NAME", help="Which array of an .npz holds the images.")
-@click.option("--groups", metavar="NAME", help="Which array of an .npz says what belongs together.")
+@click.option("--array", type=Name(), metavar="NAME", help="Which array of an .npz holds the images.")
 @click.option(
-    "--against", metavar="RUN|BUNDLE", help="Another model to measure on the same images, beside this one."
+    "--groups", type=Name(), metavar="NAME", help="Which array of an .npz says what belongs together."
+)
+@click.option(
+    "--against",
+    type=Name(),
+    metavar="RUN|BUNDLE",
+    help="Another model to measure on the same images, beside this one.",
 )
 @whole_number(
     "--importance-samples",
@@ -65,12 +70,8 @@ _FEW_SAMPLES = 20
 )
 @whole_number("--seed", least=0, most=2**63 - 1, default=0, help="Seed of everything random.")
 @click.option("--faces", is_flag=True, help="Tell what share of images a face detector takes for faces, too.")
-@click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Write every figure to this file, too."
-)
-@click.option(
-    "--pictures", type=click.Path(path_type=Path), help="Draw a page of pictures into this PNG file."
-)
+@click.option("--json", "json_file", type=File(), help="Write every figure to this file, too.")
+@click.option("--pictures", type=File(), help="Draw a page of pictures into this PNG file.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but warnings and errors.")
 def evaluate(
