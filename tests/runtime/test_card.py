@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vae_runtime import BundleError, Card, Likelihood, ScoreCalibration
+from vae_runtime.card import card_of
 
 CARD = Card(
     name="faces",
@@ -58,6 +59,46 @@ cards = st.builds(
     fidelity=st.dictionaries(texts, finite, max_size=3),
     scores=st.none() | calibrations,
 )
+
+
+def test_what_is_not_said_is_empty_and_keys_are_in_order() -> None:
+    card = Card("m", "decoder", (1, 8, 8), 2, Likelihood("bernoulli"), "fp32", 17, "id")
+    assert (card.license, card.data, card.scores, card.likelihood.noise_scale) == ("", "", None, None)
+    assert (card.value_range, card.format_version) == ((0.0, 1.0), 1)
+    assert (card.recipe, card.quality, card.fidelity) == ({}, {}, {})
+    assert list(json.loads(card.to_metadata())) == sorted(vars(card))
+
+
+def test_what_a_card_says_cannot_be_changed() -> None:
+    for said, name in (
+        (CARD, "role"),
+        (CARD.likelihood, "name"),
+        (ScoreCalibration(3, 1, 0, (0.0, 100.0), (1.0, 2.0)), "seed"),
+    ):
+        with pytest.raises(FrozenInstanceError):
+            setattr(said, name, "other")
+
+
+def test_the_card_of_a_graph_is_in_its_metadata_and_of_its_role() -> None:
+    metadata = {"vae_edge.card": CARD.to_metadata(), "more": "text"}
+    assert card_of(metadata, "decoder", "here") == CARD
+    for role in ("encoder", "another"):
+        with pytest.raises(BundleError) as refused:
+            card_of(metadata, role, "here")
+        assert str(refused.value) == f"here: its card says 'decoder'; expected {role!r}"
+        assert refused.type is BundleError
+    long = {"vae_edge.card": replace(CARD, role="r" * 99).to_metadata()}
+    with pytest.raises(BundleError, match=f"^here: its card says '{'r' * 20}'; expected 'prior'$"):
+        card_of(long, "prior", "here")
+
+
+def test_a_graph_without_a_card_is_refused() -> None:
+    with pytest.raises(BundleError) as refused:
+        card_of({"card": CARD.to_metadata()}, "decoder", "here")
+    assert str(refused.value) == (
+        "here: carries no card (vae_edge.card); expected a graph that vae-export wrote"
+    )
+    assert refused.type is BundleError
 
 
 @given(cards)
@@ -130,15 +171,16 @@ def test_nan_is_not_written() -> None:
         (" " * ((1 << 20) + 1), "a card of 1048577 characters; expected at most 1048576"),
         ("{}", r"card of format version None; this vae-edge knows version 1\. A newer vae-edge may read it"),
         ('{"format_version": 2}', r"format version 2; this .* version 1.*pip install --upgrade vae-edge"),
+        ('{"format_version": 0}', "format version 0; this vae-edge knows version 1"),
         ('{"format_version": "1"}', "format version '1'"),
         ('{"format_version": true}', "format version True"),
         ('{"format_version": 1.0}', "format version 1.0"),
         ('{"format_version": "' + "1" * 9999 + '"}', "format version '1{99}\\.\\.\\.; this"),
     ],
-    ids=range(25),
+    ids=range(26),
 )
 def test_what_is_no_card_of_this_format_is_refused(text: str, message: str) -> None:
-    with pytest.raises(BundleError, match=f"^here: .*{message}"):
+    with pytest.raises(BundleError, match=rf"^here: .*{message}(?!\w)"):
         Card.from_metadata(text, "here")
 
 
@@ -208,7 +250,7 @@ def test_a_field_that_is_missing_or_wrong_is_named(field: str, value: Any, messa
     record = {**RECORD, field: value}
     if value is ...:
         del record[field]
-    with pytest.raises(BundleError, match=f"^here: .*{message}"):
+    with pytest.raises(BundleError, match=rf"^here: .*{message}(?!\w)"):
         Card.from_metadata(json.dumps(record), "here")
 
 
