@@ -92,6 +92,18 @@ def test_the_noise_scale_is_told_and_is_the_error_of_a_gaussians_reconstructions
     assert "noise_scale" not in train(small(), bars(), tmp_path / "plain")[0]
 
 
+def test_a_short_run_does_not_drag_the_noise_of_its_beginning_along(small: Small, tmp_path: Path) -> None:
+    dark = np.random.default_rng(0).integers(20, 40, (96, 8, 8, 1), np.uint8)
+    config = small(likelihood="gaussian", epochs=3, learning_rate=0.05, batch_size=16)  # 15 steps
+    trainer = Trainer(config, ImageSet(dark, None, "dark", "drawn for a test"), RunFolder(tmp_path))
+    rows = trainer.run()
+    with torch.no_grad():
+        image = trainer.batches.images.float() / 255
+        logits, *_ = trainer.model(image, torch.randn(len(image), 2))
+        spread = (torch.sigmoid(logits) - image).square().mean().sqrt().item()
+    assert rows[-1]["noise_scale"] == pytest.approx(spread, rel=0.2)
+
+
 def test_no_gradient_is_longer_than_it_may_be(bars: Images, small: Small, tmp_path: Path) -> None:
     norms: list[float] = []
     config = small(clip_gradient=0.5)

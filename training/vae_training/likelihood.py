@@ -25,13 +25,15 @@ from vae_training.config import TrainingConfig
 _STEP = 1.0 / 255.0  # between two values of a stored pixel
 _SMALLEST = _STEP / 20.0  # a standard deviation that no image shows: black ones alone would take it to zero
 _FIRST = 0.25  # the spread of pixels of a model that knows nothing
-_FOLLOWS = 0.05  # share by which the kept standard deviation follows each batch's
+_FOLLOWS = 0.05  # share by which the kept standard deviation follows each batch's, in the long run
 
 
 class Likelihood(nn.Module):
     """One of the likelihoods, with what it knows of the spread of pixels."""
 
     log_scale: Tensor
+    share: Tensor
+    """By which the kept scale follows that of the next batch."""
 
     def __init__(self, settings: TrainingConfig) -> None:
         """Begin with what the settings say of the likelihood and its noise scale."""
@@ -43,6 +45,7 @@ class Likelihood(nn.Module):
             return
         unit = 1.0 if self.name == "gaussian" else LOGISTIC_DEVIATION
         first = torch.tensor(math.log((fixed or _FIRST) / unit))
+        self.register_buffer("share", torch.tensor(_FOLLOWS), persistent=False)
         if fixed is None and not self.follows_batches:
             self.log_scale = nn.Parameter(first)
         else:
@@ -67,12 +70,21 @@ class Likelihood(nn.Module):
             return gaussian_nll(squared, self._gaussian_log_scale(squared))
         return discretized_logistic_nll(torch.sigmoid(logits), image, self.log_scale)
 
+    def begin_step(self, step: int) -> None:
+        """Say which step of a run comes, counted from 1: a scale that follows the batches soon forgets the first ones.
+
+        What a model that knows nothing yet is off by would else be most of the scale that a short run ends with. The
+        warm-up is that of `WeightAverage`.
+        """
+        if self.follows_batches and 9.0 / (9.0 + step) > _FOLLOWS:
+            self.share.fill_(max(_FOLLOWS, 9.0 / (10.0 + step)))
+
     def _gaussian_log_scale(self, squared: Tensor) -> Tensor:
         if not (self.follows_batches and self.training):
             return self.log_scale
         best = 0.5 * squared.mean().clamp_min(_SMALLEST**2).log()
         with torch.no_grad():
-            self.log_scale.lerp_(best.detach(), _FOLLOWS)
+            self.log_scale.lerp_(best.detach(), self.share)
         return best
 
 

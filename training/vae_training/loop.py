@@ -247,6 +247,7 @@ class Trainer:
         rate = self._learning_rate(self.position.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
+        self.likelihood.begin_step(self.position.total_steps + 1)
         self.optimizer.zero_grad(set_to_none=True)
         loss = compute_loss(image, self._draw_noise(len(image)), self._beta())
         loss.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
