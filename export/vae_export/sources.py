@@ -25,14 +25,15 @@ from vae_training.checkpoint import (
     prior_from_weights,
 )
 from vae_training.config import Config, ModelConfig
+from vae_training.errors import ConfigError
 from vae_training.model import VAE
 from vae_training.run_folder import RunFolder
 from vae_training.tensor_files import read_file, tensors_from_bytes
 
 _PICKLED = (".pth", ".pt", ".ckpt", ".bin")
 _SAFETENSORS = ".safetensors"
-# Wrappers of training code around a model, and of dictionaries around a state dict.
-_PREFIXES = ("module.", "_orig_mod.", "model.", "vae.")
+_FIRST_PART = "encoder."  # whatever stands before it, before every name, is a wrapper's
+# What training code calls a state dict inside of a dictionary.
 _NESTED = ("state_dict", "model_state_dict", "model", "weights", "vae")
 _RESIDUAL = "encoder.halvings.0.weight"  # what the classic architecture never has
 _DEEPEST = 4  # dictionaries inside one another; one that holds itself would have no end
@@ -110,7 +111,10 @@ def read_architecture(
             f"{source}: encoder.fc_mu takes {features} values, which images of {height}x{width} do not give "
             f"({second} x {height // 4} x {width // 4}); give the right --image-size"
         )
-    return ModelConfig(height, width, channels, (first, second), latent_size, fc_relu)
+    try:
+        return ModelConfig(height, width, channels, (first, second), latent_size, fc_relu)
+    except ConfigError as error:
+        raise SourceError(f"{source}: {error}") from error
 
 
 def _square(positions: int, source: str) -> tuple[int, int]:
@@ -159,12 +163,13 @@ def _ready(model: VAE) -> VAE:
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
-    if path.suffix not in (*_PICKLED, _SAFETENSORS):
+    suffix = path.suffix.lower()
+    if suffix not in (*_PICKLED, _SAFETENSORS):
         raise SourceError(
             f"{path}: weights in a file of unknown kind; expected {', '.join((*_PICKLED, _SAFETENSORS))}"
         )
     data = read_file(path)
-    if path.suffix == _SAFETENSORS:
+    if suffix == _SAFETENSORS:
         return _as_float32(tensors_from_bytes(data, str(path)), path)
     return _state_dict(load_pickled(data, str(path)), path)
 
@@ -175,16 +180,24 @@ def _state_dict(loaded: object, path: Path, depth: int = 0) -> dict[str, Tensor]
         for key in _NESTED:
             if isinstance(loaded.get(key), Mapping) and depth < _DEEPEST:
                 return _state_dict(loaded[key], path, depth + 1)
-        tensors = {
-            name: value
-            for name, value in loaded.items()
-            if isinstance(name, str) and isinstance(value, Tensor)
-        }
-        if tensors:
+        if tensors := _tensors(loaded):
             return _as_float32(tensors, path)
+        inside = {str(key): found for key, value in loaded.items() if (found := _tensors(value))}
+        if len(inside) == 1:
+            return _as_float32(next(iter(inside.values())), path)
+        if inside:
+            names = ", ".join(inside)
+            raise SourceError(f"{path}: holds several state dicts ({names}); expected that of the VAE alone")
     raise SourceError(
-        f"{path}: holds {type(loaded).__name__} without tensors; expected a state dict of the VAE"
+        f"{path}: holds {type(loaded).__name__} without tensors by name; expected a state dict of the VAE"
     )
+
+
+def _tensors(value: object) -> dict[str, Tensor]:
+    """Return what a state dict holds; nothing of what is none."""
+    if not isinstance(value, Mapping):
+        return {}
+    return {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, Tensor)}
 
 
 def _as_float32(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -206,8 +219,8 @@ def _as_float32(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 
 def _clean_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Strip the prefixes that wrappers (DataParallel, torch.compile, Lightning) put before every name."""
-    names = list(weights)
-    while prefix := next((p for p in _PREFIXES if names and all(n.startswith(p) for n in names)), None):
-        names = [name.removeprefix(prefix) for name in names]
-    return dict(zip(names, weights.values(), strict=True))
+    """Strip what wrappers (DataParallel, torch.compile, a module that holds the VAE) put before every name."""
+    prefix = next((name.partition(_FIRST_PART)[0] for name in weights if _FIRST_PART in name), "")
+    if not all(name.startswith(prefix) for name in weights):
+        return dict(weights)
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items()}

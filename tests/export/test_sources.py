@@ -105,6 +105,8 @@ def test_the_relu_that_some_versions_have_can_be_asked_for(tmp_path: Path, plain
         lambda state: {"model_state_dict": state, "optimizer_state_dict": {"state": {}}, "loss": 1.5},
         lambda state: {"model": state},
         lambda state: {"state_dict": {f"model.{name}": tensor for name, tensor in state.items()}},
+        lambda state: {"net": state, "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}}, "epoch": 5},
+        lambda state: {f"my.own_net.{name}": tensor for name, tensor in state.items()},
     ],
     ids=[
         "bare",
@@ -114,6 +116,8 @@ def test_the_relu_that_some_versions_have_can_be_asked_for(tmp_path: Path, plain
         "model_state_dict",
         "model",
         "Lightning",
+        "under any name",
+        "in any module",
     ],
 )
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
@@ -206,7 +210,7 @@ def without(name: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
         (lambda s: {**s, "decoder.more": torch.zeros(3)}, r"decoder.more is \(3,\), expected nothing"),
         (lambda s: {**s, "decoder.fc.bias": torch.zeros(3)}, r"decoder.fc.bias is \(3,\), expected \(20,\)"),
         (lambda s: {**s, "encoder.conv1.weight": torch.tensor(1.0)}, "not the weights of the classic"),
-        (lambda s: {**s, "encoder.conv1.weight": torch.zeros(3, 2, 4, 4)}, "channels is 2; expected 1 or 3"),
+        (lambda s: {**s, "encoder.conv1.weight": torch.zeros(3, 2, 4, 4)}, r"weights\.pth: model\.channels is 2; expected"),
         (lambda s: {**s, "encoder.conv2.weight": torch.zeros(0, 3, 4, 4)}, "not the weights of the classic"),
         (lambda s: {**s, "encoder.fc_mu.weight": torch.zeros(2, 23)}, "takes 23 values"),
         (lambda s: {**s, "encoder.conv1.weight": torch.zeros(3, 1, 5, 5)}, "weights do not fit the model"),
@@ -294,11 +298,27 @@ def test_damaged_files_are_refused(tmp_path: Path, plain_vae: Plain, suffix: str
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("content", [{}, [1, 2], {"a": 1}, 3, {"state_dict": {}}, None])
+@pytest.mark.parametrize("content", [{}, [1, 2], {"a": 1}, 3, {"state_dict": {}}, None, torch.zeros(3)])
 def test_files_without_tensors_are_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "weights.pth")
-    with pytest.raises(SourceError, match="without tensors; expected a state dict"):
+    with pytest.raises(SourceError, match="without tensors by name; expected a state dict"):
         load_source(tmp_path / "weights.pth")
+
+
+def test_of_two_state_dicts_none_is_chosen(tmp_path: Path, plain_vae: Plain) -> None:
+    state = plain_vae().state_dict()
+    torch.save({"net": state, "critic": state}, tmp_path / "weights.pth")
+    with pytest.raises(
+        SourceError, match=r"holds several state dicts \(net, critic\); expected that of the VAE"
+    ):
+        load_source(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("name", ["WEIGHTS.PTH", "weights.Pt", "weights.SafeTensors"])
+def test_suffixes_may_be_in_capitals(tmp_path: Path, plain_vae: Plain, name: str) -> None:
+    state = plain_vae().state_dict()
+    (safetensors.torch.save_file if "Safe" in name else torch.save)(state, tmp_path / name)
+    assert same(load_source(tmp_path / name).model.state_dict(), state)
 
 
 def test_a_dictionary_that_holds_itself_has_an_end(tmp_path: Path) -> None:
