@@ -123,6 +123,12 @@ def test_scores_are_read_as_numbers_in_a_row() -> None:
     assert scores == ScoreCalibration(3, 1, 0, (0.0, 50.0, 100.0), (-7.5, 1.0, 1.0))
 
 
+def test_whole_numbers_are_numbers() -> None:
+    record = {**RECORD, "likelihood": {"name": "gaussian", "noise_scale": 1}, "quality": {"psnr": 30}}
+    card = Card.from_metadata(json.dumps(record), "here")
+    assert (card.likelihood, card.quality) == (Likelihood("gaussian", 1), {"psnr": 30})
+
+
 def test_unknown_keys_are_ignored() -> None:
     record = {**RECORD, "invented later": [1, 2], "likelihood": {"name": "bernoulli", "more": 1}}
     assert Card.from_metadata(json.dumps(record), "here") == CARD
@@ -216,6 +222,7 @@ def test_what_is_no_card_of_this_format_is_refused(text: str, message: str) -> N
         ("recipe", [], "'recipe' is .*; expected an object"),
         ("quality", 1.0, "'quality' is 1.0; expected an object"),
         ("quality", {"psnr": "high"}, "'quality.psnr' is 'high'; expected a number"),
+        ("quality", {"mse": 1.0, "psnr": "high"}, "'quality.psnr' is 'high'; expected a number"),
         ("quality", {"psnr": True}, "'quality.psnr' is True; expected a number"),
         ("fidelity", [1.0], r"'fidelity' is \[1.0\]; expected an object"),
         ("fidelity", {"psnr_db": "40"}, "'fidelity.psnr_db' is '40'; expected a number"),
@@ -232,12 +239,15 @@ def test_what_is_no_card_of_this_format_is_refused(text: str, message: str) -> N
                 ("percentages", [0, 50, 50, 100], "different numbers from 0 to 100"),
                 ("percentages", [0, 50], "different numbers from 0 to 100"),
                 ("percentages", [1, 50, 100], "different numbers from 0 to 100"),
+                ("percentages", [-1, 50, 100], "different numbers from 0 to 100"),
+                ("percentages", [0, 50, 101], "different numbers from 0 to 100"),
                 ("percentages", [], "different numbers from 0 to 100"),
                 ("percentages", [0, 100, 50], "numbers in ascending order"),
                 ("percentages", [0, True, 100], "numbers in ascending order"),
                 ("quantiles", [3, 2, 1], "numbers in ascending order"),
                 ("quantiles", [1, 2, "3"], "numbers in ascending order"),
                 ("quantiles", [1, [2], 3], "numbers in ascending order"),
+                ("quantiles", [1, 2, 3, 4], "3 numbers, one for each percentage"),
                 ("quantiles", [1, 2], "3 numbers, one for each percentage"),
                 ("quantiles", 1.0, "a list"),
             )

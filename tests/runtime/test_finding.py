@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,7 @@ def test_no_name_is_the_current_folder(tmp_path: Path, monkeypatch: pytest.Monke
         vae_runtime.load("")
 
 
-@pytest.mark.parametrize("name", [None, 7, object(), []])
+@pytest.mark.parametrize("name", [None, 7, Decimal(7), object(), []])
 def test_what_is_no_name_at_all_is_refused(name: Any) -> None:
     with pytest.raises(InputError) as refused:
         vae_runtime.load(name)
