@@ -39,8 +39,7 @@ def attribute_direction(latents_with: npt.ArrayLike, latents_without: npt.ArrayL
         raise InputError(
             f"latents of sizes {have.size} (with) and {lack.size} (without); expected those of one model"
         )
-    direction: Latents = (have - lack).astype(np.float32)
-    return direction
+    return _as_float32(have - lack)
 
 
 def as_direction(given: npt.ArrayLike, latent_size: int) -> Latents:
@@ -55,6 +54,10 @@ def as_direction(given: npt.ArrayLike, latent_size: int) -> Latents:
             f"a direction of type {array.dtype} and shape {array.shape}; expected floating point ({latent_size},): "
             "as many numbers as the model has latents"
         )
+    return _as_float32(array)
+
+
+def _as_float32(array: npt.NDArray[Any]) -> Latents:
     with np.errstate(over="ignore"):  # infinity is refused below
         direction: Latents = array.astype(np.float32)
     require_finite(direction, "directions")
@@ -71,7 +74,8 @@ def moved(latents: Latents, direction: Latents, strengths: npt.ArrayLike) -> Lat
 def require_strength(strength: float) -> None:
     """Raise `InputError` unless a direction may be multiplied by it."""
     try:
-        possible = bool(np.isfinite(np.float32(strength))) and np.ndim(strength) == 0
+        with np.errstate(over="ignore"):
+            possible = bool(np.isfinite(np.float32(strength))) and np.ndim(strength) == 0
     except (TypeError, ValueError):
         possible = False
     if not possible:

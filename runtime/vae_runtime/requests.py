@@ -29,7 +29,11 @@ def as_count(n: Any) -> int:
 
 def require_temperature(temperature: float) -> None:
     """Raise `InputError` unless noise may be multiplied by it."""
-    if not 0.0 <= temperature <= _HOTTEST:
+    try:
+        possible = bool(np.ndim(temperature) == 0 and 0.0 <= temperature <= _HOTTEST)
+    except TypeError:
+        possible = False
+    if not possible:
         raise InputError(
             f"temperature is {temperature!r}; expected a number of at least 0, at most {_HOTTEST:g}"
         )

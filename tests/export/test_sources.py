@@ -210,7 +210,7 @@ def without(name: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
         (lambda s: {**s, "decoder.more": torch.zeros(3)}, r"decoder.more is \(3,\), expected nothing"),
         (lambda s: {**s, "decoder.fc.bias": torch.zeros(3)}, r"decoder.fc.bias is \(3,\), expected \(20,\)"),
         (lambda s: {**s, "encoder.conv1.weight": torch.tensor(1.0)}, "not the weights of the classic"),
-        (lambda s: {**s, "encoder.conv1.weight": torch.zeros(3, 2, 4, 4)}, r"weights\.pth: model\.channels is 2; expected"),
+        (lambda s: {**s, "encoder.conv1.weight": torch.zeros(3, 2, 4, 4)}, r"h: model\.channels is 2; expected 1 or 3"),
         (lambda s: {**s, "encoder.conv2.weight": torch.zeros(0, 3, 4, 4)}, "not the weights of the classic"),
         (lambda s: {**s, "encoder.fc_mu.weight": torch.zeros(2, 23)}, "takes 23 values"),
         (lambda s: {**s, "encoder.conv1.weight": torch.zeros(3, 1, 5, 5)}, "weights do not fit the model"),

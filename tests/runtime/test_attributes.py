@@ -45,6 +45,7 @@ def test_a_step_of_it_leads_from_one_mean_to_the_other() -> None:
         (np.zeros((2, 3)), np.zeros((2, 4)), r"latents of sizes 3 \(with\) and 4 \(without\)"),
         (np.zeros((2, 3), bool), np.zeros((2, 3)), "latents_with of type bool"),
         ([[0.0, np.nan]], [[0.0, 1.0]], r"latents_with hold nan at index \(0, 1\)"),
+        ([[1e300]], [[0.0]], r"directions hold inf at index \(0,\)"),
         ([[1.0], [1.0, 2.0]], [[0.0]], "latents_with: cannot be made an array"),
     ],
 )
@@ -82,6 +83,7 @@ def test_an_edited_image_is_decoded_from_its_mean_and_so_much_of_the_direction(
         (np.zeros(3), "much", "strength is 'much'"),
         (np.zeros(3), [1, 2], r"strength is \[1, 2\]"),
         (np.zeros(3), None, "strength is None"),
+        (np.zeros(3), 1e300, r"strength is 1e\+300"),
         (np.full(3, 3e38), 3e38, "latents hold inf"),
     ],
 )

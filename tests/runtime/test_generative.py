@@ -57,6 +57,9 @@ def test_whole_numbers_of_numpy_count_too(gray: Model, n: Any) -> None:
         ({"n": 1, "seed": 0.5}, "seed is 0.5; expected a whole number"),
         ({"n": 1, "temperature": -0.1}, "temperature is -0.1; expected a number of at least 0"),
         ({"n": 1, "temperature": float("nan")}, "temperature is nan; expected a number"),
+        ({"n": 1, "temperature": "warm"}, "temperature is 'warm'; expected a number"),
+        ({"n": 1, "temperature": None}, "temperature is None; expected a number"),
+        ({"n": 1, "temperature": np.ones(2)}, r"temperature is array\(.*; expected a number"),
         ({"n": 1, "temperature": float("inf")}, "temperature is inf; expected a number"),
         (
             {"n": 1, "temperature": 1e300},
