@@ -174,6 +174,7 @@ def test_nan_is_not_written() -> None:
         ('{"a": "\t"}', r"not valid JSON \(Invalid control character at: line 1 column 8"),
         ('{"a": 1}\n}', r"not valid JSON \(Extra data: line 2 column 1"),
         ("\N{BYTE ORDER MARK}{}", "not valid JSON"),
+        (" " * (1 << 20), "its card is not valid JSON"),
         (" " * ((1 << 20) + 1), "a card of 1048577 characters; expected at most 1048576"),
         ("{}", r"card of format version None; this vae-edge knows version 1\. A newer vae-edge may read it"),
         ('{"format_version": 2}', r"format version 2; this .* version 1.*pip install --upgrade vae-edge"),
@@ -183,7 +184,7 @@ def test_nan_is_not_written() -> None:
         ('{"format_version": 1.0}', "format version 1.0"),
         ('{"format_version": "' + "1" * 9999 + '"}', "format version '1{99}\\.\\.\\.; this"),
     ],
-    ids=range(26),
+    ids=range(27),
 )
 def test_what_is_no_card_of_this_format_is_refused(text: str, message: str) -> None:
     with pytest.raises(BundleError, match=rf"^here: .*{message}(?!\w)"):
@@ -206,12 +207,21 @@ def test_what_is_no_card_of_this_format_is_refused(text: str, message: str) -> N
         ("latent_size", 0, "'latent_size' is 0; expected at least 1"),
         ("opset", -1, "'opset' is -1; expected at least 1"),
         ("image_shape", [24, 24], r"'image_shape' is \[24, 24\]; expected \[channels, height, width\]"),
-        ("image_shape", [2, 24, 24], "with 1 or 3 channels"),
+        *(
+            ("image_shape", shape, "with 1 or 3 channels")
+            for shape in ([], [1, 24], [1, 24, 24, 24], [2, 24, 24])
+        ),
+        ("image_shape", [1, -24, 24], "'image_shape'"),
         ("image_shape", [1, 24, 0], "'image_shape'"),
         ("image_shape", [1, 24.0, 24], "'image_shape'"),
         ("image_shape", [True, 24, 24], "'image_shape'"),
         ("image_shape", "1x24x24", "expected a list"),
-        ("value_range", [-1, 1], r"'value_range' is \[-1, 1\]; expected \[0\.0, 1\.0\]"),
+        (
+            "value_range",
+            [-1, 1],
+            r"'value_range' is \[-1, 1\]; expected \[0\.0, 1\.0\], which is what this vae-edge knows",
+        ),
+        ("value_range", [0.0, 255.0], "'value_range'"),
         ("likelihood", "bernoulli", "'likelihood' is 'bernoulli'; expected an object"),
         ("likelihood", {}, "'likelihood.name' is None; expected text"),
         (
@@ -252,6 +262,7 @@ def test_what_is_no_card_of_this_format_is_refused(text: str, message: str) -> N
                 ("quantiles", 1.0, "a list"),
             )
         ),
+        ("data", ["x" * 96], r"'data' is \['x{96}'\]; expected text"),
         ("data", ["x" * 9999], r"'data' is \['x{98}\.\.\.; expected text"),
     ],
     ids=str,
