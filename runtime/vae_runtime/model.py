@@ -248,7 +248,7 @@ class Model(GenerativeModel):
         if self.card.scores is None:
             raise BundleError(
                 f"{self._engine.source}: its card does not say what held-out images score; expected a bundle that "
-                "vae-export wrote from a run whose images it found"
+                "vae-export wrote from a run that held images out, and whose images it found"
             )
         return percentiles(totals, self.card.scores)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from vae_training.evaluation.measuring import PIXELS, Settings, Yardstick, as_re
 from vae_training.evaluation.resemblance import frechet_distance
 from vae_training.evaluation.spaces import spaces
 from vae_training.evaluation.subjects import RunSubject
+from vae_training.evaluation.table import explanations, table
 
 SETTINGS = Settings(importance_samples=5, importance_images=2)
 
@@ -120,3 +122,15 @@ def test_a_record_holds_plain_values_of_seven_digits() -> None:
     assert record["of"][0]["elbo"] == -3141.593
     assert record["of"][0]["bits_per_dimension"] is None
     assert isinstance(as_record(float(torch.tensor(1 / 3))), float)
+
+
+def test_a_long_name_makes_no_column_wider_and_is_told_below_the_table(
+    run_subject: RunSubject, yardstick: Yardstick
+) -> None:
+    figures, _ = measure(run_subject, yardstick, SETTINGS, lambda *_: None)
+    names = [f"faces-of-{'very-' * 4}kind-people-{number}" for number in (1, 2)]
+    models = [replace(figures, name=name) for name in names]
+    lines = table(models, yardstick.real_figures()).splitlines()
+    assert lines[0].split() == ["faces-of...-people-1", "real", "images", "faces-of...-people-2"]
+    assert max(len(line) for line in lines) <= 110
+    assert all(name in "\n".join(explanations(models)) for name in names)

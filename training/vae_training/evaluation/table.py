@@ -10,6 +10,9 @@ from vae_training.evaluation.measuring import PIXELS, ModelFigures, RealFigures
 from vae_training.evaluation.resemblance import NEIGHBOURS, Resemblance
 
 _NOTHING = "-"
+_WIDEST = (
+    20  # letters of a model's name, as many as the longest likelihood has; below the table it is told in full
+)
 
 _EXPLAINED = {
     "drawn": "what a network sees that knows drawn faces",
@@ -32,7 +35,7 @@ class Row:
 def table(models: Sequence[ModelFigures], real: RealFigures) -> str:
     """Return the table as text: the first model, real images, then the model that it is compared with."""
     it, *others = models
-    header = Row("", (it.name, "real images", *(other.name for other in others)))
+    header = Row("", (_brief(it.name), "real images", *(_brief(other.name) for other in others)))
     rows = [header, *_Sections(models, real).all()]
     first = max(len(row.what) for row in rows if row.cells)
     widths = [max(len(row.cells[i]) for row in rows if row.cells) for i in range(len(header.cells))]
@@ -165,6 +168,11 @@ def explanations(models: Sequence[ModelFigures]) -> Iterator[str]:
         "training image, the held-out images themselves. (x) is how many times their distance"
     )
     yield f"precision, recall, density, coverage: of the {NEIGHBOURS} nearest neighbours"
+
+
+def _brief(name: str) -> str:
+    """Return a name that makes its column no wider than figures do, with both ends of a long one: they tell apart."""
+    return name if len(name) <= _WIDEST else f"{name[: _WIDEST - 12]}...{name[-9:]}"
 
 
 def _optional(value: float | None, form: str) -> str:
