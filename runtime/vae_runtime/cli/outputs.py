@@ -102,6 +102,7 @@ class Output:
         Raises:
             click.UsageError: a suffix that means nothing here.
             OutputExistsError: it is there already.
+            EnvironmentProblem: it is stdout, and that is closed.
         """
         self.name = name or ""
         self.path = Path(self.name)
@@ -115,6 +116,10 @@ class Output:
                 f"--shard-size fills a folder with .npy files; expected an output without suffix, not {name!r}"
             )
         if self.kind == _STDOUT:
+            if sys.__stdout__ is None:  # as the process was started; what stands in for it leads nowhere
+                raise EnvironmentProblem(
+                    "-o - writes to stdout, which is closed; send it to a file or a program"
+                )
             if sys.stdout.isatty():
                 raise click.UsageError("-o - writes binary data; send it to a file or a program")
         elif self.kind != _TERMINAL:

@@ -284,6 +284,13 @@ def test_without_stdout_or_stderr_a_command_does_its_work(gray_bundle: Path, tmp
         assert path.stat().st_size == 128 + 96
 
 
+@pytest.mark.skipif(not Path("/bin/sh").exists(), reason="this system has no such shell")
+def test_what_was_to_go_to_a_stdout_that_is_closed_is_not_lost_in_silence(gray_bundle: Path) -> None:
+    code, _, said = shell('"$@" >&-', "sample", "-n", 1, "--model", gray_bundle, "-o", "-")
+    words = b"-o - writes to stdout, which is closed; send it to a file or a program"
+    assert (code, said) == (4, b"vae-run: error: " + words + b"\n")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no such device")
 def test_a_full_disk_behind_stderr_changes_no_exit_code(gray_bundle: Path, tmp_path: Path) -> None:
     assert shell('"$@" 2>/dev/full', "sample", "--model", tmp_path / "gone") == (3, b"", b"")
