@@ -11,6 +11,8 @@ import click
 from vae_runtime._version import __version__
 from vae_runtime.cli.exits import run_command
 from vae_runtime.cli.options import File, Number, Size
+from vae_runtime.cli.shared import PROVIDERS
+from vae_runtime.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,7 +77,13 @@ def main() -> None:
     type=Number(0, 100),
     help="Least PSNR of pictures in dB, in int8. [default: 38]",
 )
-@click.option("--provider", default="cpu", show_default=True, help="Where parity is checked: cpu, cuda, ...")
+@click.option(
+    "--provider",
+    type=click.Choice(PROVIDERS),
+    default="cpu",
+    show_default=True,
+    help="Where parity is checked.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the output folder.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.version_option(__version__, prog_name="vae-export")
@@ -215,9 +223,9 @@ def _table(report: Report, images: str) -> Table:
 
 
 def _point_out(report: Report) -> None:
-    card, path = report.card, shlex.quote(str(report.path))
+    card, path = report.card, printable(shlex.quote(str(report.path)))
     sizes = ", ".join(f"{role} {size / 1000:,.0f} kB" for role, size in report.sizes.items())
-    click.echo(f"bundle   {report.path}  ({sizes}; opset {card.opset}, {card.precision})")
+    click.echo(f"bundle   {printable(str(report.path))}  ({sizes}; opset {card.opset}, {card.precision})")
     if card.fidelity:
         figures = card.fidelity
         click.echo(

@@ -150,6 +150,7 @@ def test_an_opset_that_cannot_be_written_lists_those_that_can(folder: Path, vae_
         (["run", "--latent-tolerance", "-1"], 2, "--latent-tolerance"),
         (["w.pth", "--image-size", "8x"], 2, "expected a number above 0"),
         ([""], 2, "the name is empty"),
+        (["run", "--provider", "abacus"], 2, "'abacus' is not one of 'auto', 'cpu', 'cuda'"),
         (["nowhere"], 3, "no such file or folder"),
         (["empty"], 3, "holds no checkpoints"),
         (["text.pth"], 3, "text.pth: refused: not a PyTorch weights file"),

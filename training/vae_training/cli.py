@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from vae_runtime._version import __version__
 from vae_runtime.cli.exits import run_command
 from vae_runtime.cli.options import File, Name
+from vae_runtime.errors import printable
 from vae_training.config import MOST, Config
 from vae_training.evaluation.command import evaluate
 from vae_training.options import data_options, model_options, override, training_options
@@ -276,9 +277,9 @@ def _observer(*, quiet: bool) -> Any:
 def _point_out(path: Path, *, quiet: bool) -> None:
     if quiet:
         return
-    click.echo(f"run      {path}")
-    click.echo(f"curve    {path / 'loss.png'}")
-    click.echo(f"samples  {path / 'samples'}")
+    lines = [f"run      {path}", f"curve    {path / 'loss.png'}", f"samples  {path / 'samples'}"]
     if (path / "reconstructions.png").exists():
-        click.echo(f"images   {path / 'reconstructions.png'}  (held out, each left of its reconstruction)")
-    click.echo(f"next     vae-export {shlex.quote(str(path))} -o {shlex.quote(str(path / 'bundle'))}")
+        lines += [f"images   {path / 'reconstructions.png'}  (held out, each left of its reconstruction)"]
+    lines += [f"next     vae-export {shlex.quote(str(path))} -o {shlex.quote(str(path / 'bundle'))}"]
+    for line in lines:
+        click.echo(printable(line))  # a name may hold what no terminal takes, or obeys

@@ -130,3 +130,15 @@ def test_help_names_every_option_with_its_default() -> None:
         assert option.opts[0] in shown
     for default in ("faces", "20", "32,64", "5", "64", "0.001", "0.5", "auto"):
         assert f"[default: {default}]" in shown
+
+
+def test_a_name_that_no_terminal_takes_is_a_runs_and_shown_escaped(
+    folder: Path, vae_train_here: Here
+) -> None:
+    name = "na\udcefve\n\x1b[2J"
+    ended = vae_train_here(*SMALL, "--epochs", 1, "-o", name)
+    assert ended.code == 0, ended.err
+    first, *_, last = ended.out.splitlines()
+    assert first == r"run      na\udcefve\n\x1b[2J"
+    assert last.startswith("next     vae-export 'na")
+    assert (folder / name / "config.toml").is_file()
