@@ -57,7 +57,7 @@ def test_scoring_many(
     if on_cpu:
         ways[OURS_INT8] = _ours(classic.int8_bundle, device)  # agrees less closely
 
-    counts = {name: _IMAGES if name in (OURS, OURS_INT8) else _BY_OTHERS for name in ways}
+    counts = {name: _IMAGES if name == OURS else _BY_OTHERS for name in ways}
     calls: dict[str, Call] = {name: partial(score, pictures[: counts[name]]) for name, score in ways.items()}
     limits = {LIMIT: None, **({LIMIT_OF_ONE: 1} if on_cpu else {})}
     calls |= {name: matrix_product(device, threads) for name, threads in limits.items()}

@@ -20,7 +20,7 @@ _LONG, _VERY_LONG = 0.1, 1.0
 
 
 def measure_in_turns(
-    benchmark: BenchmarkFixture, calls: Mapping[str, Call], *, turns: int, budget: float = 6.0
+    benchmark: BenchmarkFixture, calls: Mapping[str, Call], *, turns: int, budget: float = 4.0
 ) -> dict[str, list[float]]:
     """Time calls A B C A B C ... with garbage collection off.
 
