@@ -68,9 +68,8 @@ class Contestant:
 
     def __init__(self, loop: Loop, config: Config, pictures: Pictures) -> None:
         """Start it on (N, H, W, C) pictures; it is done after the settings' epochs."""
-        context = multiprocessing.get_context(
-            "spawn"
-        )  # a forked one would share this one's memory, and its history
+        # A forked one would share this one's memory, and its history.
+        context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_compete, args=(theirs, loop, config, pictures), daemon=True)
         self._process.start()
