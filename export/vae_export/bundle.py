@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -31,10 +30,11 @@ from vae_export.rewriting import rewrite
 from vae_export.score_calibration import calibrate_scores
 from vae_export.source import Source
 from vae_runtime.atomic import atomic_folder
-from vae_runtime.bundle import ROLES_OF_A_PRIOR, SUMS, Bundle
+from vae_runtime.bundle import ROLES_OF_A_PRIOR, Bundle
 from vae_runtime.card import Card
 from vae_runtime.cli.png import enlarge, save_png
 from vae_runtime.model import Model, load
+from vae_runtime.sums import SUMS, write_sums
 from vae_runtime.tiling import grid
 from vae_training.config import Config
 from vae_training.data import ImageSet, split
@@ -118,7 +118,7 @@ def export_bundle(
         files = add_cards(graphs, card)
         for role, data in files.items():
             (beside / f"{role}.onnx").write_bytes(data)
-        _write_sums(beside)  # so that the runtime opens the folder; written again when it is complete
+        write_sums(beside)  # so that the runtime opens the folder; written again when it is complete
         say("reading the files back")
         for role in files:
             check_graph((beside / f"{role}.onnx").read_bytes(), role, settings.opset)
@@ -136,7 +136,7 @@ def export_bundle(
         names = sorted({name for data in files.values() for name in operators(data)})
         (beside / "README.md").write_text(write_model_card(card, differences, sizes, names), encoding="utf-8")
         (beside / "recipe.toml").write_text(_recipe(source, images, settings), encoding="utf-8")
-        sha256 = _write_sums(beside)
+        sha256 = write_sums(beside)
     return Report(output, card, differences, sizes, names, sha256)
 
 
@@ -289,15 +289,3 @@ def _one_line(text: str) -> str:
 def _published(config: Config) -> Config:
     """Return the settings without the path to the data: it tells strangers about this machine, and no more."""
     return replace(config, data=replace(config.data, source=Path(config.data.source).name))
-
-
-def _write_sums(folder: Path) -> str:
-    """Write SHA256SUMS over every other file, in the form that `sha256sum -c` reads; return its own SHA-256."""
-    lines = [
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
-        for path in sorted(folder.iterdir())
-        if path.name != SUMS
-    ]
-    sums = "".join(lines).encode("ascii")
-    (folder / SUMS).write_bytes(sums)
-    return hashlib.sha256(sums).hexdigest()

@@ -13,8 +13,9 @@ from vae_export.bundle_source import read_models
 from vae_export.errors import SourceError
 from vae_export.pickled_weights import load_pickled
 from vae_export.source import Source
-from vae_runtime.bundle import SUMS, read_bundle, shipped_models
+from vae_runtime.bundle import read_bundle, shipped_models
 from vae_runtime.card import Likelihood
+from vae_runtime.sums import SUMS
 from vae_training.checkpoint import (
     STATE,
     Checkpoint,

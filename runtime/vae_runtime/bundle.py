@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vae_runtime.errors import BundleError, InputError, UnsafeBundleError
+from vae_runtime.errors import BundleError, InputError
 from vae_runtime.members import Members
+from vae_runtime.sums import SUMS, Sums, read_member, read_sums
 
 ROLES = ("encoder", "decoder", "prior", "prior_inverse", "prior_density")
 REQUIRED_ROLES = ("encoder", "decoder")
 ROLES_OF_A_PRIOR = ("prior_inverse", "prior_density")
 """What is known of a prior besides: the way back from latents to noise, or no more than its density."""
-SUMS = "SHA256SUMS"
 
 MOST_MODEL_BYTES = 1 << 30
 """How large a graph's file may be unless the caller says otherwise."""
-
-_LARGEST_SUMS = 1 << 20  # bytes
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-_SUM_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
-# Nothing that leads out of the folder, hides in it, or is a device on Windows.
-_SAFE_NAME = re.compile(r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(?:\.|$))[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 
 _PACKAGE = Path(__file__).resolve().parent
 # In a wheel the shipped models lie inside the package; in a checkout they lie at its top.
@@ -43,16 +34,6 @@ class Bundle:
     """ONNX bytes by role: `encoder`, `decoder`, and `prior` where there is one, with what is known of it besides."""
     sha256: str = ""
     """SHA-256 of its SHA256SUMS, which fixes every file of the bundle; empty where it was not read from one."""
-
-
-@dataclass(frozen=True)
-class Sums:
-    """What a bundle's SHA256SUMS says."""
-
-    by_name: Mapping[str, str]
-    """SHA-256, 64 hexadecimal digits, of each file."""
-    sha256: str
-    """That of SHA256SUMS itself."""
 
 
 def shipped_models() -> dict[str, Path]:
@@ -129,36 +110,6 @@ def read_bundle(
         return Bundle(str(members.folder), graphs, sums.sha256)
 
 
-def read_sums(members: Members, expect_sha256: str | None = None) -> Sums:
-    """Read SHA256SUMS, as `sha256sum` writes it.
-
-    Raises:
-        BundleError: unreadable, too large, or a line of another form.
-        UnsafeBundleError: a name that is no plain file name, or another SHA-256 than the one expected.
-        InputError: `expect_sha256` is no SHA-256.
-    """
-    expected = None if expect_sha256 is None else _as_digest(expect_sha256)
-    path = members.folder / SUMS
-    data = members.read(SUMS, _LARGEST_SUMS)
-    found = hashlib.sha256(data).hexdigest()
-    if expected is not None and not hmac.compare_digest(found, expected):
-        raise UnsafeBundleError(
-            f"{path}: SHA-256 {found}; expected {expected}: this is not the bundle that you were promised"
-        )
-    try:
-        text = data.decode("ascii")
-    except UnicodeDecodeError as error:
-        raise BundleError(f"{path}: cannot be read ({error})") from error
-    sums: dict[str, str] = {}
-    # Not splitlines(): it ends lines at characters that are one bit away from a newline, too.
-    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
-        digest, name = _parse_sum(line.removesuffix("\r"), f"{path}: line {number}")
-        if name in sums:
-            raise BundleError(f"{path}: line {number}: {name} stands twice; expected a new name")
-        sums[name] = digest
-    return Sums(sums, found)
-
-
 def read_graphs(members: Members, sums: Sums, max_model_bytes: int) -> dict[str, bytes]:
     """Return the bytes of a bundle's graphs by role.
 
@@ -185,28 +136,6 @@ def read_graphs(members: Members, sums: Sums, max_model_bytes: int) -> dict[str,
     }
 
 
-def read_member(members: Members, name: str, sums: Sums, most_bytes: int) -> bytes:
-    """Read one listed file of a bundle and compare it with its sum.
-
-    Raises:
-        BundleError: missing, unreadable, too large, or changed since the bundle was written.
-        UnsafeBundleError: no plain file.
-    """
-    try:
-        data = members.read(name, most_bytes)
-    except UnsafeBundleError:
-        raise
-    except BundleError as error:
-        raise BundleError(f"{error}; {SUMS} lists it") from error
-    found, listed = hashlib.sha256(data).hexdigest(), sums.by_name[name]
-    if found != listed:
-        raise BundleError(
-            f"{members.folder / name}: SHA-256 differs: {found[:16]}... of {len(data)} bytes; {SUMS} says "
-            f"{listed[:16]}... The file is damaged or was changed: copy or export the bundle again"
-        )
-    return data
-
-
 def _as_path(name_or_path: str | os.PathLike[str]) -> Path:
     try:
         return Path(os.fsdecode(name_or_path))
@@ -214,26 +143,6 @@ def _as_path(name_or_path: str | os.PathLike[str]) -> Path:
         raise InputError(
             f"{name_or_path!r} is no bundle; expected the name of a shipped model or a folder's path"
         ) from error
-
-
-def _as_digest(given: str) -> str:
-    digest = given.strip().lower() if isinstance(given, str) else ""
-    if not _DIGEST.fullmatch(digest):
-        raise InputError(
-            f"expect_sha256 is {given!r}; expected 64 hexadecimal digits: the SHA-256 of the bundle's {SUMS}"
-        )
-    return digest
-
-
-def _parse_sum(line: str, where: str) -> tuple[str, str]:
-    match = _SUM_LINE.fullmatch(line)
-    if match is None:
-        raise BundleError(f"{where} is {line[:100]!r}; expected 64 hexadecimal digits, two spaces and a name")
-    if not _SAFE_NAME.fullmatch(match[2]):
-        raise UnsafeBundleError(
-            f"{where} names {match[2][:100]!r}; expected the name of a file in the bundle's own folder"
-        )
-    return match[1], match[2]
 
 
 def _not_a_folder(path: Path) -> BundleError:

@@ -22,8 +22,9 @@ from onnx_bytes import changed_card, copy_bundle
 
 import vae_runtime
 from vae_runtime import BundleError, InputError, UnsafeBundleError, bundle
-from vae_runtime.bundle import open_bundle, read_bundle, read_sums, shipped_models
+from vae_runtime.bundle import open_bundle, read_bundle, shipped_models
 from vae_runtime.errors import EnvironmentProblem
+from vae_runtime.sums import read_sums
 
 
 def test_a_bundle_gives_its_graphs_by_role(gray_bundle: Path) -> None:

@@ -8,17 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vae_runtime.bundle import (
-    MOST_MODEL_BYTES,
-    ROLES_OF_A_PRIOR,
-    SUMS,
-    Bundle,
-    Sums,
-    open_bundle,
-    read_graphs,
-    read_member,
-    read_sums,
-)
+from vae_runtime.bundle import MOST_MODEL_BYTES, ROLES_OF_A_PRIOR, Bundle, open_bundle, read_graphs
 from vae_runtime.errors import BundleError, VaeError, printable
 from vae_runtime.images import to_uint8
 from vae_runtime.installation import import_onnxruntime
@@ -26,6 +16,7 @@ from vae_runtime.latent import noise
 from vae_runtime.members import Members
 from vae_runtime.model import Model
 from vae_runtime.scan import scan
+from vae_runtime.sums import SUMS, Sums, read_member, read_sums
 from vae_runtime.wheels import installed_wheels
 
 _LARGEST_GAP = 0.01  # of noise and the way back to it: interpolation cannot tell

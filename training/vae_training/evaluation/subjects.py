@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vae_runtime.bundle import ROLES_OF_A_PRIOR, SUMS, shipped_models
+from vae_runtime.bundle import ROLES_OF_A_PRIOR, shipped_models
 from vae_runtime.card import Card
 from vae_runtime.errors import BundleError, NonFiniteError, printable
 from vae_runtime.images import Images
 from vae_runtime.latent import Latents, latent_path, noise
 from vae_runtime.model import Model, load
 from vae_runtime.prior import standard_log_density
+from vae_runtime.sums import SUMS
 from vae_training.checkpoint import (
     STATE,
     Checkpoint,
