@@ -6,28 +6,23 @@ import json
 import logging
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from vae_runtime._version import __version__
 from vae_runtime.atomic import atomic_file, refuse_existing
 from vae_runtime.cli.options import File, Name, whole_number
 from vae_runtime.errors import printable
 
 if TYPE_CHECKING:
     from vae_training.data import ImageSet
-    from vae_training.evaluation.material import Material
-    from vae_training.evaluation.measuring import Chosen, ModelFigures, Progress, RealFigures, Settings
+    from vae_training.evaluation.measuring import Progress
     from vae_training.evaluation.subjects import Subject
 
 # PyTorch and what stands on it are imported inside: --help does not wait for them.
 
-FORMAT_VERSION = 1
 _MOST = 10**7
-_FEW_SAMPLES = 20
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -72,6 +67,7 @@ _FEW_SAMPLES = 20
 @click.option("--faces", is_flag=True, help="Tell what share of images a face detector takes for faces, too.")
 @click.option("--json", "json_file", type=File(), help="Write every figure to this file, too.")
 @click.option("--pictures", type=File(), help="Draw a page of pictures into this PNG file.")
+@click.option("--readme", is_flag=True, help="Write the table into the bundle's README.md, too.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but warnings and errors.")
 def evaluate(
@@ -84,6 +80,7 @@ def evaluate(
     pictures: Path | None,
     *,
     faces: bool,
+    readme: bool,
     overwrite: bool,
     quiet: bool,
     **amounts: int,
@@ -98,18 +95,21 @@ def evaluate(
     \b
     vae-train evaluate runs/faces-1 --pictures page.png
     vae-train evaluate bundle --data faces.npz --json figures.json --against runs/classic
+    vae-train evaluate bundle --data faces.npz --readme
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
     logging.basicConfig(format="vae-train: %(message)s", level=logging.WARNING)
     _require_outputs(json_file, pictures, overwrite=overwrite)
 
     from vae_training.device import respect_quota
-    from vae_training.evaluation.latents import warn_of_collapse
+    from vae_training.evaluation.bundle_readme import find_writable_bundle, write_evaluation
     from vae_training.evaluation.material import gather, notes_on_rival
     from vae_training.evaluation.measuring import Settings, Yardstick, choose, measure
     from vae_training.evaluation.page import write_page
+    from vae_training.evaluation.report import Report, notes_on_figures
     from vae_training.evaluation.subjects import open_subject
 
     respect_quota()
+    bundle = find_writable_bundle(source) if readme else None
     settings, progress = Settings(**amounts, faces=faces), _progress(quiet=quiet)
     with ExitStack() as stack:
         subjects = [stack.enter_context(open_subject(it)) for it in (source, against) if it is not None]
@@ -124,17 +124,25 @@ def evaluate(
         real = yardstick.real_figures(faces=faces)
         measured = [measure(subject, yardstick, settings, progress) for subject in subjects]
     figures = [of for of, _ in measured]
-    notes += _notes_on_figures(subjects, figures, chosen, material)
-    warnings = [warning for of in figures if (warning := warn_of_collapse(of.name, of.latents))]
-    with ExitStack() as both:  # or neither
+    notes += notes_on_figures(subjects, figures, chosen, material)
+    report = Report(figures, real, material, chosen, settings, notes)
+    with ExitStack() as all_of_them:  # or none
         if json_file:
-            record = _record(figures, real, material, chosen, settings, notes, warnings)
-            beside = both.enter_context(atomic_file(json_file, overwrite=overwrite))
-            beside.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            beside = all_of_them.enter_context(atomic_file(json_file, overwrite=overwrite))
+            record = json.dumps(report.as_record(), indent=2, allow_nan=False)
+            beside.write_text(f"{record}\n", encoding="utf-8")
         if pictures:
-            beside = both.enter_context(atomic_file(pictures, overwrite=overwrite))
+            beside = all_of_them.enter_context(atomic_file(pictures, overwrite=overwrite))
             write_page(beside, material, chosen, {of.name: page for of, page in measured})
-    _tell(figures, real, material, chosen, notes, warnings)
+        if bundle:
+            sha256 = write_evaluation(bundle, report.as_markdown(), measured=subjects[0].sha256)
+    click.echo(report.as_text())
+    if bundle:
+        click.echo(
+            f"\nin {printable(str(bundle))}/README.md now; SHA-256 of the bundle's SHA256SUMS: {sha256}"
+        )
+    for warning in report.warnings:
+        click.echo(f"vae-train: warning: {printable(warning)}", err=True)
 
 
 def _require_outputs(json_file: Path | None, pictures: Path | None, *, overwrite: bool) -> None:
@@ -187,86 +195,3 @@ def _progress(*, quiet: bool) -> Progress:
         click.echo(f"\r\x1b[K{what}: {done:,} of {total:,}{end}", err=True, nl=False)
 
     return show
-
-
-def _notes_on_figures(
-    subjects: list[Subject], figures: list[ModelFigures], chosen: Chosen, material: Material
-) -> list[str]:
-    from vae_training.evaluation.spaces import spaces
-
-    notes = []
-    count, widest = len(chosen.held_out), max(space.features for space in spaces())
-    if count <= widest:
-        notes.append(
-            f"{count} images are few beside {widest} features: Frechet distances are rough, and large for real "
-            "images too"
-        )
-    for subject, of in zip(subjects, figures, strict=True):
-        if subject.learned_prior:
-            notes.append(
-                f"{subject.name}: samples come from its learned prior; unless it says otherwise, ELBO, bound and KL "
-                "divergence are those beside the standard normal"
-            )
-        bounds = of.bounds
-        if bounds.effective_samples < min(_FEW_SAMPLES, bounds.importance_samples / 2):
-            notes.append(
-                f"{of.name}: few samples carry the weight of the importance-weighted bound, so that the likelihood is "
-                "higher than it says"
-            )
-    if len(subjects) == 1:
-        notes.append("no other model beside it: --against RUN|BUNDLE names one, such as the classic recipe's")
-    if len(material.held_out) > count:
-        notes.append(f"{count:,} of {len(material.held_out):,} held-out images were compared")
-    return notes
-
-
-def _record(
-    figures: list[ModelFigures],
-    real: RealFigures,
-    material: Material,
-    chosen: Chosen,
-    settings: Settings,
-    notes: list[str],
-    warnings: list[str],
-) -> dict[str, Any]:
-    from vae_training.evaluation.measuring import as_record
-
-    model, *others = [as_record(of) for of in figures]
-    return {
-        "format_version": FORMAT_VERSION,
-        "written_by": f"vae-edge {__version__}",
-        "settings": asdict(settings),
-        "data": {
-            "name": material.name,
-            "training": len(material.training),
-            "held_out": len(material.held_out),
-            "compared": len(chosen.held_out),
-        },
-        "model": model,
-        "real": as_record(real),
-        "against": others[0] if others else None,
-        "notes": notes,
-        "warnings": warnings,
-    }
-
-
-def _tell(
-    figures: list[ModelFigures],
-    real: RealFigures,
-    material: Material,
-    chosen: Chosen,
-    notes: list[str],
-    warnings: list[str],
-) -> None:
-    from vae_training.evaluation.table import explanations, table
-
-    click.echo(
-        f"{printable(material.name)}: {len(material.held_out):,} images held out, {len(material.training):,} trained "
-        f"on; {len(chosen.held_out):,} compared, bounds over {figures[0].bounds.images:,}\n"
-    )
-    click.echo(table(figures, real))
-    click.echo()
-    for line in (*explanations(figures), *(f"note: {note}" for note in notes)):
-        click.echo(printable(line))
-    for warning in warnings:
-        click.echo(f"vae-train: warning: {printable(warning)}", err=True)

@@ -54,6 +54,8 @@ class Subject(Protocol):
     likelihood: Likelihood
     learned_prior: bool
     """Whether samples come from something else than the standard normal."""
+    sha256: str
+    """Of a bundle's SHA256SUMS; empty for a run."""
 
     def encode(self, images: Images) -> tuple[Latents, Latents]:
         """(N, C, H, W) float32 in [0, 1] to mean and logvar of q(z given x), each (N, D) float32."""
@@ -101,6 +103,7 @@ class RunSubject:
     """The newest checkpoint of a run, on the CPU."""
 
     kind = "run"
+    sha256 = ""
 
     def __init__(self, checkpoint: Checkpoint, path: Path) -> None:
         source = str(checkpoint.path)
@@ -173,6 +176,7 @@ class BundleSubject:
     def __init__(self, model: Model) -> None:
         card = model.card
         self.name = _short(card.name)
+        self.sha256 = model.sha256
         self.config = Config.from_recipe(card.recipe)
         self.data_fingerprint: str | None = None
         self.image_shape = card.image_shape

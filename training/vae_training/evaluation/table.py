@@ -10,6 +10,7 @@ from vae_training.evaluation.measuring import PIXELS, ModelFigures, RealFigures
 from vae_training.evaluation.resemblance import NEIGHBOURS, Resemblance
 
 _NOTHING = "-"
+_INDENT = "  "  # of a row under its heading
 _WIDEST = (
     20  # letters of a model's name, as many as the longest likelihood has; below the table it is told in full
 )
@@ -34,16 +35,31 @@ class Row:
 
 def table(models: Sequence[ModelFigures], real: RealFigures) -> str:
     """Return the table as text: the first model, real images, then the model that it is compared with."""
-    it, *others = models
-    header = Row("", (_brief(it.name), "real images", *(_brief(other.name) for other in others)))
-    rows = [header, *_Sections(models, real).all()]
-    first = max(len(row.what) for row in rows if row.cells)
-    widths = [max(len(row.cells[i]) for row in rows if row.cells) for i in range(len(header.cells))]
+    header, *rows = _rows(models, real, [_brief(model.name) for model in models])
+    first = max(len(row.what) for row in rows if row.cells) + len(_INDENT)
+    widths = [
+        max(len(row.cells[i]) for row in (header, *rows) if row.cells) for i in range(len(header.cells))
+    ]
     lines = []
-    for row in rows:
+    for row in (header, *rows):
+        what = f"{_INDENT}{row.what}" if row.cells else row.what
         cells = "  ".join(cell.rjust(width) for cell, width in zip(row.cells, widths, strict=False))
-        lines.append(f"{row.what:<{first}}  {cells}".rstrip())
+        lines.append(f"{what:<{first}}  {cells}".rstrip())
     return "\n".join(lines)
+
+
+def markdown_table(models: Sequence[ModelFigures], real: RealFigures) -> str:
+    """Return the table as Markdown, its headings in bold."""
+    header, *rows = _rows(models, real, [model.name.replace("|", "\\|") for model in models])
+    lines = [f"| | {' | '.join(header.cells)} |", f"| --- |{' ---: |' * len(header.cells)}"]
+    for row in rows:
+        what, cells = (row.what, row.cells) if row.cells else (f"**{row.what}**", ("",) * len(header.cells))
+        lines.append(f"| {what} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _rows(models: Sequence[ModelFigures], real: RealFigures, names: Sequence[str]) -> list[Row]:
+    return [Row("", (names[0], "real images", *names[1:])), *_Sections(models, real).all()]
 
 
 class _Sections:
@@ -67,7 +83,7 @@ class _Sections:
 
     def row(self, what: str, cell: Callable[[ModelFigures], str], best: str = _NOTHING) -> Row:
         told = [cell(model) for model in self.models]
-        return Row(f"  {what}", (told[0], best, *told[1:]))
+        return Row(what, (told[0], best, *told[1:]))
 
     def likelihood(self) -> Iterator[Row]:
         row, bounds = self.row, self.models[0].bounds
