@@ -242,6 +242,14 @@ def test_training_on_the_gpu_gives_the_losses_of_the_cpu(device: str, train: Tra
 
 
 @on_cuda
+def test_training_in_16_bits_gives_the_losses_of_32(device: str, train: Train) -> None:
+    plain, rounded = train("plain", epochs=3), train("rounded", epochs=3, bf16=True)
+    for before, after in zip(plain, rounded, strict=True):
+        assert after["loss"] == pytest.approx(before["loss"], rel=5e-3)
+        assert after["validation_loss"] == pytest.approx(before["validation_loss"], rel=5e-3)
+
+
+@on_cuda
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # what torch.compile finds in PyTorch itself
 @pytest.mark.parametrize("choice", ["on", "auto"])
 def test_compiled_training_gives_the_losses_of_what_is_not(

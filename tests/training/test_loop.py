@@ -121,6 +121,33 @@ def test_no_gradient_is_longer_than_it_may_be(bars: Images, small: Small, tmp_pa
     assert max(norms) == pytest.approx(0.5, rel=1e-3)
 
 
+@pytest.mark.parametrize("architecture", ["classic", "residual"])
+def test_layers_in_16_bits_train_as_those_in_32_and_are_kept_in_32(
+    bars: Images, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str
+) -> None:
+    seen: set[torch.dtype] = set()
+    linear = torch.nn.functional.linear
+
+    def noting(*given: torch.Tensor) -> torch.Tensor:
+        made = linear(*given)
+        seen.add(made.dtype)
+        return made
+
+    monkeypatch.setattr(torch.nn.functional, "linear", noting)
+    config = small(epochs=3)
+    config = dataclasses.replace(config, model=ModelConfig(8, 8, architecture=architecture))
+    plain = train(config, bars(), tmp_path / "plain")
+    assert seen == {torch.float32}
+    seen.clear()
+    rounded = dataclasses.replace(config, training=dataclasses.replace(config.training, bf16=True))
+    rows = train(rounded, bars(), tmp_path / "rounded")
+    assert seen == {torch.bfloat16, torch.float32}  # those of held-out images are in 32 still
+    for row, expected in zip(rows, plain, strict=True):
+        assert row["loss"] == pytest.approx(expected["loss"], rel=5e-3)
+        assert row["validation_loss"] == pytest.approx(expected["validation_loss"], rel=5e-3)
+    assert {weight.dtype for weight in last(tmp_path / "rounded").weights.values()} == {torch.float32}
+
+
 def test_the_loss_falls(bars: Images, small: Small, tmp_path: Path) -> None:
     rows = train(small(epochs=6, learning_rate=1e-2), bars(96), tmp_path)
     for name in ("loss", "validation_loss"):

@@ -67,6 +67,7 @@ def test_a_run_that_was_interrupted_in_mid_epoch_ends_as_if_it_had_not_been(
         {"likelihood": "discretized-logistic", "beta_schedule": "cyclical"},
         {"flip": True, "shift": 1, "brightness": 0.1, "schedule": "cosine"},
         {"beta_schedule": "warmup", "free_bits": 0.1, "capacity": 2.0},
+        {"bf16": True},
     ],
     ids=lambda settings: ", ".join(settings),
 )

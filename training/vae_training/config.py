@@ -194,6 +194,9 @@ class TrainingConfig:
     """`auto` (CUDA where there is one), `cpu` or `cuda`."""
     compile: str = "auto"
     """`on`, `off`, or `auto`: torch.compile on a GPU, once the steps left will repay it; never on the CPU."""
+    bf16: bool = False
+    """Compute layers in bfloat16 where PyTorch's autocast does; weights, losses, steps and the second stage stay
+    float32."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):

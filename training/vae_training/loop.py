@@ -94,8 +94,9 @@ class Trainer:
         self.held_out = to_device(images.images, held_out, self.device)
         self.total_steps = config.training.epochs * len(self.batches)
         self.compiling = Compiling(self._loss, config.training.compile, self.device, self.observer.told)
-        # The arrangement for the CPU pays: compiled code and GPUs arrange by themselves.
-        self._arranges = self.device.type == "cpu" and not self.compiling.is_on
+        # The arrangement for the CPU pays in float32: compiled code and GPUs arrange by themselves.
+        plain = not (self.compiling.is_on or config.training.bf16)
+        self._arranges = self.device.type == "cpu" and plain
         torch.manual_seed(config.training.seed)
         self.model = VAE(config.model).to(self.device)
         self._arrange(self.model)
@@ -271,9 +272,13 @@ class Trainer:
 
     def _loss(self, image: Tensor, noise: Tensor, beta: float | Tensor, model: VAE | None = None) -> Loss:
         """Return the losses of the model that is trained, or of another one of its kind."""
+        rounds = self.config.training.bf16 and model is None
         model = model or self.model
         forward = partial(forward_on_cpu, model) if self._arranges else model
-        logits, mean, logvar = forward(image, noise)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=rounds):
+            logits, mean, logvar = forward(image, noise)
+        # Sums over an image's pixels would lose too much in 16 bits.
+        logits, mean, logvar = logits.float(), mean.float(), logvar.float()
         return self._weighed(self.likelihood(logits, image), kl_per_latent(mean, logvar), beta)
 
     def _weighed(self, nll: Tensor, kl: Tensor, beta: float | Tensor) -> Loss:
@@ -408,11 +413,11 @@ class Trainer:
     def _describe(self) -> str:
         model = self.config.model
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        compiled = self.compiling.described
+        ways = ("bfloat16" if self.config.training.bf16 else "", self.compiling.described)
         return (
             f"{len(self.batches.images):,} images {model.channels}x{model.height}x{model.width}, "
             f"{len(self.held_out):,} held out; {parameters:,} parameters, {model.latent_size} latents; "
-            f"{describe_device(self.device)}{compiled and f', {compiled}'}"
+            f"{', '.join(filter(None, (describe_device(self.device), *ways)))}"
         )
 
 

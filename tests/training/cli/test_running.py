@@ -91,7 +91,8 @@ def test_every_option_reaches_its_setting(folder: Path, vae_train_here: Here) ->
         "--batch-size", 4, "--learning-rate", 0.01, "--schedule", "onecycle", "--clip-gradient", 9,
         "--likelihood", "gaussian", "--noise-scale", 0.25, "--beta", 0.25, "--beta-schedule", "warmup",
         "--free-bits", 0.125, "--capacity", 4, "--prior", "flow", "--sharpen-epochs", 1, "--flip", "--shift", 1,
-        "--brightness", 0.5, "--ema", 0.5, "--seed", 3, "--device", "cpu", "--compile", "off", "-o", "run", "-q",
+        "--brightness", 0.5, "--ema", 0.5, "--seed", 3, "--device", "cpu", "--compile", "off", "--bf16",
+        "-o", "run", "-q",
     )  # fmt: skip
     assert ended.code == 0, ended.err
     assert Config.from_toml(folder / "run/config.toml").to_dict() == {
@@ -108,7 +109,7 @@ def test_every_option_reaches_its_setting(folder: Path, vae_train_here: Here) ->
             "clip_gradient": 9, "likelihood": "gaussian", "noise_scale": "0.25", "beta": 0.25,
             "beta_schedule": "warmup", "free_bits": 0.125, "capacity": 4, "prior": "flow",
             "sharpen_epochs": 1, "flip": True, "shift": 1, "brightness": 0.5, "ema": 0.5, "seed": 3,
-            "device": "cpu", "compile": "off",
+            "device": "cpu", "compile": "off", "bf16": True,
         },
     }  # fmt: skip
 
