@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from vae_training.config import ModelConfig
-from vae_training.costs import decoder_multiply_adds, encoder_multiply_adds, parameters, training_flop
+from vae_training.costs import decoder_multiply_adds, encoder_multiply_adds, parameter_count, training_flop
 from vae_training.model import VAE
 
 CLASSIC = ModelConfig()
@@ -66,4 +66,4 @@ def test_a_model_whose_weights_would_fill_any_machine_is_counted_without_memory(
 @pytest.mark.parametrize("model", [CLASSIC, ModelConfig(32, 48, 3, architecture="residual")])
 def test_parameters_are_the_elements_of_the_weights(model: ModelConfig) -> None:
     vae = VAE(model)
-    assert parameters(vae) == sum(tensor.numel() for tensor in vae.state_dict().values())
+    assert parameter_count(vae) == sum(tensor.numel() for tensor in vae.state_dict().values())

@@ -15,7 +15,7 @@ from small_runs import leave_out_drawings
 
 from vae_runtime.bundle import shipped_models
 from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
-from vae_training.costs import parameters
+from vae_training.costs import parameter_count
 from vae_training.data import ImageSet
 from vae_training.dry_run import describe_run
 from vae_training.loop import Trainer
@@ -109,7 +109,7 @@ def test_the_memory_of_a_step_holds_every_layers_output_and_grows_with_the_batch
             layer.register_forward_hook(lambda _, __, output: outputs.append(output.nbytes))
     with torch.no_grad():
         model(torch.zeros(1, *config.image_shape), torch.zeros(1, 8))
-    weights = 4 * 4 * parameters(model) / 1e6
+    weights = 4 * 4 * parameter_count(model) / 1e6
     few, many = megabytes(8), megabytes(32)
     assert 8 * sum(outputs) / 1e6 < few - weights < 4 * 8 * sum(outputs) / 1e6
     assert many - weights == pytest.approx(4 * (few - weights), rel=0.1)

@@ -31,7 +31,7 @@ def decoder_multiply_adds(model: ModelConfig) -> int:
     return _multiply_adds(decoder, torch.empty(1, model.latent_size, device="meta"))
 
 
-def parameters(module: nn.Module) -> int:
+def parameter_count(module: nn.Module) -> int:
     """Return the number of a module's weights."""
     return sum(parameter.numel() for parameter in module.parameters())
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_training.config import ModelConfig
-from vae_training.costs import decoder_multiply_adds, encoder_multiply_adds, layers, on_paper, parameters
+from vae_training.costs import decoder_multiply_adds, encoder_multiply_adds, layers, on_paper, parameter_count
 from vae_training.device import describe_device
 from vae_training.loop import Trainer
 
@@ -27,7 +27,7 @@ def describe_run(trainer: Trainer) -> str:
     """Return a table of a run's costs, as comments before the settings that it would have: together a TOML file.
 
     Args:
-        trainer: of a new run. It takes some steps, so that it is of no more use; nothing is written.
+        trainer: of a new run. It takes a few steps and cannot train the run afterwards; nothing is written.
     """
     config = trainer.config
     table = [*_sizes(config.model), "", *_training(trainer)]
@@ -40,7 +40,7 @@ def _sizes(model: ModelConfig) -> list[str]:
     multiply_adds = (encoder_multiply_adds(model), decoder_multiply_adds(model))
     rows = [
         ("", *halves, "both"),
-        ("parameters", *_with_sum([parameters(getattr(vae, half)) for half in halves])),
+        ("parameters", *_with_sum([parameter_count(getattr(vae, half)) for half in halves])),
         ("multiply-adds an image", *_with_sum(multiply_adds)),
         *(
             (f"bytes in {name}, about", *_with_sum([_file(getattr(vae, half), name) for half in halves]))
@@ -68,7 +68,7 @@ def _file(module: nn.Module, precision: str) -> int:
     """Return about how many bytes the graph of a module has."""
     outputs = sum(layer.get_parameter("bias").numel() for layer in layers(module))
     of_layers = _OF_LAYER[precision] * len(layers(module)) + _OF_OUTPUT[precision] * outputs
-    return round(_BYTES[precision] * parameters(module) + of_layers + _OF_CARD, -3)
+    return round(_BYTES[precision] * parameter_count(module) + of_layers + _OF_CARD, -3)
 
 
 def _training(trainer: Trainer) -> list[str]:

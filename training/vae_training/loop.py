@@ -27,7 +27,7 @@ from vae_training.checkpoint import (
 )
 from vae_training.compiling import Compiling
 from vae_training.config import Config
-from vae_training.costs import on_paper
+from vae_training.costs import on_paper, parameter_count
 from vae_training.cpu_forward import forward_on_cpu
 from vae_training.data import ImageSet, split
 from vae_training.device import choose_device, describe_device, seconds_when_done
@@ -50,7 +50,7 @@ from vae_training.weight_average import WeightAverage
 
 _VALIDATION_BATCH = 512
 _SAVE_AFTER = 600.0  # seconds: what a run whose epochs are long loses at most
-_FASTER = 10.0  # times the learning rate
+_SCALE_FACTOR = 10.0  # times the learning rate: how fast a learned noise scale is trained
 _PARTS = ("loss", "reconstruction", "kl")
 
 
@@ -145,8 +145,8 @@ class Trainer:
     def _parameter_groups(self) -> list[dict[str, Any]]:
         groups = [{"params": list(self.model.parameters()), "factor": 1.0}]
         spread = list(self.likelihood.parameters())
-        # One number, whose logarithm has a way of two or three to go.
-        return [*groups, {"params": spread, "factor": _FASTER}] if spread else groups
+        # A single number, whose logarithm has to move by two or three.
+        return [*groups, {"params": spread, "factor": _SCALE_FACTOR}] if spread else groups
 
     def begin_sharpening(self) -> Sharpening:
         """Begin the second stage: from here on the encoder and the prior stay as they are."""
@@ -163,7 +163,7 @@ class Trainer:
         return self.sharpening
 
     def try_step(self) -> None:
-        """Take a step that is not part of the run, which has another beginning after it."""
+        """Take a step to see what one costs; the run cannot be trained by this object afterwards."""
         self._step(next(self.batches.epoch(0, 0)), self._loss).tolist()  # waits for the device
 
     def run(self) -> list[dict[str, Any]]:
@@ -339,11 +339,7 @@ class Trainer:
 
         def leave_if_told(done: int, total: int) -> None:
             if signals.received:
-                raise Interrupted(
-                    f"stopped by {signals.received.name} in step {done} of {total} of the prior; all else is saved. "
-                    f"Go on with: vae-train --resume {shlex.quote(str(self.folder.path))}",
-                    signals.exit_code,
-                )
+                raise self._interrupted(signals, f"in step {done} of {total} of the prior; all else is saved")
 
         started = time.monotonic()
         fitted = fit_prior(
@@ -390,12 +386,12 @@ class Trainer:
 
     def _stop(self, signals: SignalWatch) -> None:
         self._save_step()
+        raise self._interrupted(signals, f"after step {self.position.total_steps}, which is saved")
+
+    def _interrupted(self, signals: SignalWatch, when: str) -> Interrupted:
         name = signals.received.name if signals.received else "a signal"
-        raise Interrupted(
-            f"stopped by {name} after step {self.position.total_steps}, which is saved. "
-            f"Go on with: vae-train --resume {shlex.quote(str(self.folder.path))}",
-            signals.exit_code,
-        )
+        resume = f"vae-train --resume {shlex.quote(str(self.folder.path))}"
+        return Interrupted(f"stopped by {name} {when}. Go on with: {resume}", signals.exit_code)
 
     def _draw_noise(self, n: int) -> Tensor:
         shape = (n, self.config.model.latent_size)
@@ -412,12 +408,11 @@ class Trainer:
 
     def _describe(self) -> str:
         model = self.config.model
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
         ways = ("bfloat16" if self.config.training.bf16 else "", self.compiling.described)
         return (
             f"{len(self.batches.images):,} images {model.channels}x{model.height}x{model.width}, "
-            f"{len(self.held_out):,} held out; {parameters:,} parameters, {model.latent_size} latents; "
-            f"{', '.join(filter(None, (describe_device(self.device), *ways)))}"
+            f"{len(self.held_out):,} held out; {parameter_count(self.model):,} parameters, "
+            f"{model.latent_size} latents; {', '.join(filter(None, (describe_device(self.device), *ways)))}"
         )
 
 
