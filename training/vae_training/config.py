@@ -15,8 +15,10 @@ from typing import Any
 from vae_training.errors import ConfigError
 from vae_training.sections import plain, read_section, read_toml, refuse_unknown, require
 
-LONGEST_SIDE = 16_384
-"""Pixels of the longest side of an image."""
+SHORTEST_SIDE, LONGEST_SIDE = 8, 16_384
+"""Pixels that an image's height and width have at least, and at most."""
+SIDE_STEP = 4
+"""What they must be divisible by: every architecture halves them, the classic one twice."""
 _SMALLEST_SCALE = 1e-4  # of pixels: a fortieth of the step between two of 256 values
 WIDEST = 65_536
 """The most filters of a layer, and the most latents."""
@@ -88,8 +90,9 @@ class ModelConfig:
             object.__setattr__(self, "filters", _CLASSIC_FILTERS)
         for name in ("height", "width"):
             size = getattr(self, name)
-            possible = 8 <= size <= LONGEST_SIDE and size % 4 == 0
-            require(possible, f"model.{name}", size, f"a multiple of 4, from 8 to {LONGEST_SIDE}")
+            possible = SHORTEST_SIDE <= size <= LONGEST_SIDE and size % SIDE_STEP == 0
+            expected = f"a multiple of {SIDE_STEP}, from {SHORTEST_SIDE} to {LONGEST_SIDE}"
+            require(possible, f"model.{name}", size, expected)
         require(self.channels in (1, 3), "model.channels", self.channels, "1 or 3")
         require(1 <= self.latent_size <= WIDEST, "model.latent_size", self.latent_size, f"1 to {WIDEST}")
         if self.architecture == "classic":
@@ -180,7 +183,7 @@ class TrainingConfig:
     sharpen_epochs: int = 0
     """Epochs, after the others, in which the decoder alone learns to draw what a discriminator takes for real."""
     flip: bool = False
-    """Mirror every other image that is trained on."""
+    """Mirror each image that is trained on, left to right, with probability one half."""
     shift: int = 0
     """Pixels by which images that are trained on may move."""
     brightness: float = 0.0
@@ -252,7 +255,7 @@ class TrainingConfig:
 
     @property
     def all_epochs(self) -> int:
-        """How many there are in both stages."""
+        """Epochs of both stages together."""
         return self.epochs + self.sharpen_epochs
 
 
@@ -310,7 +313,7 @@ class Config:
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any]) -> Config | None:
-        """Return the settings that a model's card tells of; None where it tells of none, or of such of another time."""
+        """Return the settings that a model's card records; None where it has none that are valid here."""
         if not recipe:
             return None
         try:
@@ -329,6 +332,6 @@ class Config:
 
 
 def _require_writable(name: str, path: str) -> None:
-    """Raise for a file name of other bytes: it reaches Python as half characters, which no TOML file may hold."""
+    """Raise for a file name that is not UTF-8: Python holds its bytes as lone surrogates, which TOML cannot write."""
     require(path.encode(errors="replace").decode() == path, name, path, "a name in UTF-8: rename it")
     require("\0" not in path, name, path, "a name without NUL")

@@ -50,5 +50,5 @@ def short_name(path: Path) -> str:
     if path.name in ("", ".."):
         path = path.resolve()
     name = path.name if path.is_dir() else path.stem
-    # A name that is not UTF-8 reaches Python as half characters that no JSON or TOML file may hold.
+    # Python holds a name that is not UTF-8 as lone surrogates, which neither JSON nor TOML can write.
     return os.fsencode(name).decode("utf-8", errors="backslashreplace") or "images"

@@ -8,17 +8,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from vae_training.config import LONGEST_SIDE, SHORTEST_SIDE, SIDE_STEP
 from vae_training.errors import DataError
 
 if TYPE_CHECKING:
     from vae_training.data.image_set import Pictures, Size
 
 Array = npt.NDArray[Any]
-
-# The model halves height and width twice, and has nothing left to see in less than 8 pixels.
-SIDE_STEP = 4
-SMALLEST_SIDE = 8
-LARGEST_SIDE = 16_384
 
 _LAYOUTS = "(N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3"
 _BATCH = 1024
@@ -89,18 +85,17 @@ def require_image_size(image_size: Size) -> None:
 
 def is_model_size(size: Size) -> bool:
     """Whether both sides are at least 8, at most 16,384 and divisible by 4."""
-    return all(SMALLEST_SIDE <= side <= LARGEST_SIDE and side % SIDE_STEP == 0 for side in size)
+    return all(SHORTEST_SIDE <= side <= LONGEST_SIDE and side % SIDE_STEP == 0 for side in size)
 
 
 def _size_advice(size: Size) -> str:
     # The nearest step, downwards when between two: better to lose detail than to invent it.
     steps = ((side + 1) // SIDE_STEP * SIDE_STEP for side in size)
-    height, width = (min(max(SMALLEST_SIDE, side), LARGEST_SIDE) for side in steps)
+    height, width = (min(max(SHORTEST_SIDE, side), LONGEST_SIDE) for side in steps)
     flag = f"{height}" if height == width else f"{height}x{width}"
     return (
-        f"expected a height and width of at least {SMALLEST_SIDE} and divisible by {SIDE_STEP}, "
-        f"at most {LARGEST_SIDE}: "
-        f"give --image-size {flag}"
+        f"expected a height and width of at least {SHORTEST_SIDE} and divisible by {SIDE_STEP}, "
+        f"at most {LONGEST_SIDE}: give --image-size {flag}"
     )
 
 
