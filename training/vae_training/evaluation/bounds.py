@@ -4,7 +4,7 @@
                                                                            Autoencoders, 2016)
 
 With K = 1 it is the ELBO of Kingma and Welling (2014); with more it is tighter, and reaches log p(x) in the end.
-The prior p(z) is the standard normal, which models are trained beside; where another was fitted afterwards and
+The prior p(z) is the standard normal, which models are trained with; where another was fitted afterwards and
 its density is known, both bounds are also told with that one, which is what samples come from.
 """
 

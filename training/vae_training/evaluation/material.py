@@ -119,21 +119,18 @@ def _split_settings(subject: Subject, images: ImageSet, notes: list[str]) -> tup
 def notes_on_rival(subject: Subject, rival: Subject) -> list[str]:
     """Say where another model was trained on other images, or may have been trained on what is held out here."""
     ours, theirs = subject.config, rival.config
-    if ours is None or theirs is None:
-        same = False
-    elif _data(subject) != _data(rival):
+    if ours and theirs and _data(ours) != _data(theirs):
         return [f"{rival.name} was trained on other images than {subject.name}"]
-    else:
-        same = _split(ours) == _split(theirs)
-    uncertain = (
+    if ours and theirs and _split(ours) == _split(theirs):
+        return []
+    return [
         f"{rival.name} was split otherwise, or does not tell: images held out here may be trained on there"
-    )
-    return [] if same else [uncertain]
+    ]
 
 
-def _data(subject: Subject) -> str:
-    """Return what tells the data of two models apart, as far as both tell: a bundle knows a name, no path."""
-    return Path(subject.config.data.source).name if subject.config else ""
+def _data(config: Config) -> str:
+    """Return the name of the data, by which two models are told apart: a bundle knows no path."""
+    return Path(config.data.source).name
 
 
 def _split(config: Config) -> tuple[object, ...]:

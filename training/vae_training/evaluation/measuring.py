@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vae_runtime.images import Images, to_uint8
+from vae_runtime.images import Images, to_float, to_uint8
 from vae_training.evaluation.bounds import Bounds, measure_bounds
 from vae_training.evaluation.faces import TakenForFaces, share_of_faces
 from vae_training.evaluation.latents import LatentUse, measure_latents
@@ -32,8 +32,8 @@ from vae_training.evaluation.subjects import Subject
 
 PIXELS = "pixels"
 _PATHS = 64
-_BANK_AT_ONCE = 2048  # training images, fewer of
-_BANK_PIXELS = 1 << 24
+# Training images that are compared with at a time; fewer of large ones.
+_BANK_AT_ONCE, _BANK_PIXELS = 2048, 1 << 24
 
 Indices = npt.NDArray[np.int64]
 Progress = Callable[[str, int, int], None]
@@ -142,7 +142,7 @@ class Yardstick:
         """Find the nearest training image of each of some images, in pixels and in the first space."""
         space = spaces()[0]
         return {
-            PIXELS: nearest(root_mean_square(torch.from_numpy(images)), self._bank(_as_pixels)),
+            PIXELS: nearest(_as_pixels(images), self._bank(_as_pixels)),
             space.name: nearest(space(images), self._bank(space)),
         }
 
@@ -184,7 +184,7 @@ def measure(
     reconstructions = subject.decode(mean)
     tell(1, parts)
     # In 256 values, as photographs are: a tint between two of them would tell the sets apart.
-    samples = _in_steps(subject.decode(subject.sample_latents(len(chosen.held_out), settings.seed)))
+    samples = _in_8_bits(subject.decode(subject.sample_latents(len(chosen.held_out), settings.seed)))
     neighbours = yardstick.neighbours(samples)
     tell(2, parts)
     paths, ends = _paths(subject, mean, settings.seed)
@@ -204,7 +204,7 @@ def measure(
         bounds=bounds,
         latents=measure_latents(mean, logvar),
         reconstructions=measure_nearness(yardstick.held_out, reconstructions),
-        reconstructions_as_a_set=yardstick.resemblance(_in_steps(reconstructions)),
+        reconstructions_as_a_set=yardstick.resemblance(_in_8_bits(reconstructions)),
         samples=SetFigures(yardstick.resemblance(samples), _novelties(neighbours)),
         interpolations=smoothness,
         faces=faces,
@@ -223,12 +223,9 @@ def _as_pixels(images: Images) -> Tensor:
     return root_mean_square(torch.from_numpy(images))
 
 
-def _in_steps(images: Images) -> Images:
-    """Round to what 8 bits hold."""
-    pictures = to_uint8(images)
-    arranged = pictures[:, None] if pictures.ndim == 3 else np.moveaxis(pictures, -1, 1)
-    stepped: Images = np.divide(arranged, 255.0, dtype=np.float32, order="C")
-    return stepped
+def _in_8_bits(images: Images) -> Images:
+    """Round (N, C, H, W) images in [0, 1] to the 256 values of stored pixels."""
+    return to_float(to_uint8(images))
 
 
 def _novelties(neighbours: dict[str, Neighbours]) -> dict[str, Novelty]:
@@ -261,8 +258,8 @@ def _smoothness(paths: npt.NDArray[np.float32]) -> dict[str, Smoothness]:
 
 def as_record(figures: Any) -> Any:
     """Return figures as what JSON holds, to seven digits: beyond those they depend on the machine."""
-    if hasattr(figures, "__dataclass_fields__"):
-        return {name: as_record(getattr(figures, name)) for name in figures.__dataclass_fields__}
+    if is_dataclass(figures):
+        return {field.name: as_record(getattr(figures, field.name)) for field in fields(figures)}
     if isinstance(figures, dict):
         return {name: as_record(value) for name, value in figures.items()}
     if isinstance(figures, list):

@@ -7,7 +7,7 @@ Generalize when They Fail to Memorize, 2023), or differs from it by less than an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,6 @@ from torch import Tensor
 
 _RATIO = 1.0 / 3.0  # of the two nearest distances
 _ROUNDING = 1.0 / 255.0  # of a pixel: a difference that nobody sees
-
-Look = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)

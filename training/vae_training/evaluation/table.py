@@ -11,17 +11,14 @@ from vae_training.evaluation.resemblance import NEIGHBOURS, Resemblance
 
 _NOTHING = "-"
 _INDENT = "  "  # of a row under its heading
-_WIDEST = (
-    20  # letters of a model's name, as many as the longest likelihood has; below the table it is told in full
-)
+# Letters of a model's name, as many as the longest likelihood has; below the table it is told in full.
+_WIDEST = 20
 
 _EXPLAINED = {
     "drawn": "what a network sees that knows drawn faces",
     "gradients": "edges by place and direction",
     "random": "random filters",
 }
-
-
 _UNITS = {PIXELS: "RMS of pixels"}
 
 
@@ -155,7 +152,16 @@ class _Sections:
     def interpolations(self) -> Iterator[Row]:
         yield Row("interpolations between held-out images")
         for space in self.models[0].interpolations:
-            yield from self.between(space, _UNITS.get(space, space))
+            yield from self.smoothness(space)
+
+    def smoothness(self, space: str) -> Iterator[Row]:
+        unit = _UNITS.get(space, space)
+        yield self.row(
+            f"largest step over mean step, {unit}", lambda m: f"{m.interpolations[space].largest_step:.2f}"
+        )
+        yield self.row(
+            f"length over distance of the ends, {unit}", lambda m: f"{m.interpolations[space].detour:.2f}"
+        )
 
     def faces(self, best: float) -> Iterator[Row]:
         def share(what: str, of: Callable[[TakenForFaces], float]) -> Row:
@@ -164,15 +170,6 @@ class _Sections:
         yield Row("share that a face detector takes for faces")
         yield share("samples", lambda found: found.samples)
         yield share("reconstructions", lambda found: found.reconstructions)
-
-    def between(self, space: str, unit: str) -> Iterator[Row]:
-        row = self.row
-        yield row(
-            f"largest step over mean step, {unit}", lambda m: f"{m.interpolations[space].largest_step:.2f}"
-        )
-        yield row(
-            f"length over distance of the ends, {unit}", lambda m: f"{m.interpolations[space].detour:.2f}"
-        )
 
 
 def explanations(models: Sequence[ModelFigures]) -> Iterator[str]:
