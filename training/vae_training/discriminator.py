@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from vae_training.architectures.classic import halving
 from vae_training.config import ModelConfig
 
-_FILTERS = (32, 64, 96)  # of the halvings, as many as it takes; the last one is for all that follow
-_COARSEST = 8  # positions a side, at most, where there are as many halvings as that takes
+_FILTERS = (32, 64, 96)  # of the first halvings; all later layers have as many as the last
+_COARSEST = 8  # halving stops once no side has more positions than this, or one is odd
 _SLOPE = 0.2  # of a leaky ReLU below 0
-_GROUP = 8  # images whose spread is looked at together
+_GROUP = 8  # images whose standard deviation is taken together
 
 
 class Discriminator(nn.Module):
     """Images to a logit each: above 0 for photographs.
 
-    How much images of a batch differ from each other is one more channel, so that a decoder that draws always the
-    same is found out (minibatch standard deviation; Karras et al., Progressive Growing of GANs, 2018).
+    How much the images of a batch differ from each other is one more channel, so that a decoder that always draws
+    the same image is found out (minibatch standard deviation; Karras et al., Progressive Growing of GANs, 2018).
     """
 
     def __init__(self, config: ModelConfig) -> None:

@@ -5,10 +5,10 @@ it learns to draw what a discriminator takes for photographs, from latents of ph
 of each; the former it must still draw about as they are. The encoder and the prior stay as they are, so latents keep
 their meaning, and the decoder keeps its size.
 
-The game: non-saturating losses (Goodfellow et al., Generative Adversarial Nets, 2014), photographs' gradients held
-small (R1; Mescheder, Geiger and Nowozin, Which Training Methods for GANs do actually Converge?, 2018), and the moving
-average of the decoder's weights as the result. Such games may turn bad after going well: after every epoch the
-average is measured on held-out images, and the best one is kept.
+The game: non-saturating losses (Goodfellow et al., Generative Adversarial Nets, 2014), a penalty on the
+discriminator's gradient at photographs (R1; Mescheder, Geiger and Nowozin, Which Training Methods for GANs do actually
+Converge?, 2018), and the moving average of the decoder's weights as the result. Such games may turn bad after going
+well: after every epoch the average is measured on held-out images, and the best one is kept.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from vae_training.weight_average import WeightAverage
 _RATE = 5e-4  # of both, by Adam
 _BETAS = (0.5, 0.99)
 _FIDELITY = 20.0  # weight of the mean squared error of reconstructions
-_R1 = 1.0
-_R1_EVERY = 8  # steps; weighted to the same in all
+_R1 = 1.0  # gamma, of which the penalty is half times the squared gradient
+_R1_EVERY = 8  # steps, with so many times the weight: lazy regularization (Karras et al., StyleGAN2, 2020)
 _DECAY = 0.998  # of the average, where the settings name none
 _DRAWN = 2000  # samples that are measured, at most
 _NETWORK, _AVERAGE = "discriminator.", "average."
-_FAR = 1e30  # a distance before any was measured; files hold finite numbers only
+_NOT_MEASURED = 1e30  # a distance before the first measurement; files hold finite numbers only
 
 
 class Sharpening:
@@ -84,12 +84,13 @@ class Sharpening:
         self._decoder_adam, self._discriminator_adam = _adam(model.decoder), _adam(self.discriminator)
 
     def step(self, image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Play one round with a batch of photographs (N, C, H, W); return what the loss of those reconstructed is of.
+        """Train both networks on a batch of photographs, (N, C, H, W) float32 in [0, 1].
 
-        That is -log p(x given z), (K,), and the KL divergence of each latent, (K, D), in nats.
+        The first half of the batch, K = ceil(N / 2) photographs, is reconstructed from draws of its posteriors; the
+        other N - K images that the discriminator sees beside photographs are samples from the prior.
 
-        The first half of the batch is reconstructed, from draws of its posteriors; as many samples are drawn from
-        the prior.
+        Returns:
+            Of the reconstructions, -log p(x given z), (K,), and the KL divergence of each latent, (K, D), in nats.
         """
         half = len(image) - len(image) // 2
         with torch.no_grad():
@@ -128,7 +129,7 @@ class Sharpening:
         """Return all that going on needs besides the decoder that is trained and the best one, by name."""
         return {
             "steps": torch.tensor(self.steps),
-            "distance": torch.tensor(self.distance if math.isfinite(self.distance) else _FAR),
+            "distance": torch.tensor(self.distance if math.isfinite(self.distance) else _NOT_MEASURED),
             **{f"{_NETWORK}{name}": value for name, value in self.discriminator.state_dict().items()},
             **{f"{_AVERAGE}{name}": value for name, value in self.average.model.decoder.state_dict().items()},
             **optimizer_to_tensors(self._decoder_adam, dict(self.model.decoder.named_parameters())),
@@ -161,11 +162,11 @@ class Sharpening:
         optimizer_from_tensors(self._discriminator_adam, self._discriminator_parameters(), tensors, source)
 
     def _teach_discriminator(self, photographs: Tensor, drawn: Tensor) -> None:
-        is_held = self.steps % _R1_EVERY == 0
-        photographs = photographs.detach().requires_grad_(is_held)
+        is_regularized = self.steps % _R1_EVERY == 0
+        photographs = photographs.detach().requires_grad_(is_regularized)
         of_photographs = self.discriminator(photographs)
         loss = F.softplus(-of_photographs).mean() + F.softplus(self.discriminator(drawn)).mean()
-        if is_held:
+        if is_regularized:
             (gradient,) = torch.autograd.grad(of_photographs.sum(), photographs, create_graph=True)
             loss = loss + 0.5 * _R1 * _R1_EVERY * gradient.square().flatten(1).sum(1).mean()
         _take_step(self._discriminator_adam, loss)
