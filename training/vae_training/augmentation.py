@@ -13,7 +13,7 @@ class Augmentation:
     """How much images may be changed; every image of a batch is changed differently."""
 
     flip: bool = False
-    """Every other image is mirrored, left for right."""
+    """Each image is mirrored left to right with probability one half."""
     shift: int = 0
     """Pixels by which an image may move along each axis; what is uncovered repeats its edge."""
     brightness: float = 0.0

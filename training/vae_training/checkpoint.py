@@ -6,8 +6,8 @@
         prior.safetensors      the weights of a prior that was fitted; only where one was
         state.json             format version, settings, position, and the SHA-256 sums of all
 
-A checkpoint is written beside its place and renamed into it, and the one before the last is deleted only
-then. Nothing is ever unpickled, and nothing believed that the sums do not cover.
+A checkpoint is written beside its place and renamed into it; only then are those older than the last two deleted.
+Nothing is ever unpickled, and nothing is believed that the sums do not cover.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ WEIGHTS = "model.safetensors"
 TRAINING = "training.safetensors"
 PRIOR = "prior.safetensors"
 LIKELIHOOD = "likelihood."
-"""The names of the likelihood's tensors in the second file begin so."""
+"""What the names of the likelihood's tensors in `TRAINING` begin with."""
 STATE = "state.json"
 
 _NAME = re.compile(r"step-(\d{8,18})")
@@ -116,8 +116,8 @@ def save_checkpoint(
         for name, data in files.items():
             (beside / name).write_bytes(data)
         (beside / STATE).write_text(json.dumps(state, indent=2, allow_nan=False), encoding="utf-8")
-    # One more is kept, in case this one turns out to be damaged. Those ahead of it are left alone: they were
-    # passed over as damaged, and whether they are is nothing to decide here.
+    # The one before it is kept too, in case this one turns out to be damaged. Any with more steps are left alone: the
+    # run resumed from behind them because they seemed damaged, which is not for this function to judge.
     with contextlib.suppress(OSError):  # it is written, and the next one looks again
         for old in [path for path in list_checkpoints(folder) if _step(path) < position.total_steps][:-1]:
             remove_folder(old)
@@ -220,7 +220,7 @@ def likelihood_from_checkpoint(checkpoint: Checkpoint) -> Likelihood:
     """Build the likelihood that a run was trained with, with the noise scale that it has come to.
 
     Raises:
-        CheckpointError: that is missing or none.
+        CheckpointError: a tensor of the likelihood is missing, of another shape, or not finite.
     """
     likelihood = Likelihood(checkpoint.config.training)
     for name, value in likelihood.state_dict().items():

@@ -20,9 +20,12 @@ from vae_training.evaluation.command import evaluate
 from vae_training.options import data_options, model_options, override, training_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vae_training.checkpoint import Checkpoint
     from vae_training.data import ImageSet
     from vae_training.loop import Trainer
+    from vae_training.progress import Observer
 
 _RUNS = Path("runs")
 
@@ -38,7 +41,7 @@ class _TrainingUnlessNamed(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; what is none is no name of a command that somebody mistyped, but too much."""
+        """Find the command; call anything else an extra argument, since commands need not be named."""
         if self.get_command(ctx, args[0]) is None:
             ctx.fail(f"Got unexpected extra argument ({args[0]})")
         return super().resolve_command(ctx, args)
@@ -258,7 +261,7 @@ def _load(config: Config, *, quiet: bool) -> ImageSet:
     return load_configured(config.data, None if quiet or not sys.stderr.isatty() else _loading_bar())
 
 
-def _loading_bar() -> Any:
+def _loading_bar() -> Callable[[int, int], None]:
     """Return a callback that shows how many pictures are read."""
 
     def show(done: int, total: int) -> None:
@@ -268,7 +271,7 @@ def _loading_bar() -> Any:
     return show
 
 
-def _observer(*, quiet: bool) -> Any:
+def _observer(*, quiet: bool) -> Observer:
     from vae_training.progress import choose_observer
 
     return choose_observer(quiet=quiet)

@@ -35,7 +35,7 @@ def describe_device(device: torch.device) -> str:
 
 
 def seconds_when_done(device: torch.device) -> float:
-    """Return the time in seconds, of a clock that only goes forward, once the device has done what it was given."""
+    """Return the time of a monotonic clock, in seconds, once the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -15,9 +15,9 @@ _RISING = 0.5  # share of a cycle in which it rises
 def beta_at(schedule: str, beta: float, step: int, total: int) -> float:
     """Return the weight of the KL divergence at a step.
 
-    `constant` is beta throughout. `warmup` rises from 0 to it over the first quarter of the run (Sonderby et al.,
-    Ladder Variational Autoencoders, 2016). `cyclical` rises four times, over one half of a quarter of the run, and
-    stays for the other (Fu et al., Cyclical Annealing Schedule, 2019).
+    `constant` is beta throughout. `warmup` rises from 0 to beta over the first quarter of the run (Sonderby et al.,
+    Ladder Variational Autoencoders, 2016). `cyclical` does so four times: in each quarter of the run it rises over the
+    first half and stays at beta for the second (Fu et al., Cyclical Annealing Schedule, 2019).
     """
     done = step / max(total, 1)
     if schedule == "warmup":

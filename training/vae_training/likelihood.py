@@ -33,7 +33,7 @@ class Likelihood(nn.Module):
 
     log_scale: Tensor
     share: Tensor
-    """By which the kept scale follows that of the next batch."""
+    """The weight of the next batch's scale in the moving average that is kept."""
 
     def __init__(self, settings: TrainingConfig) -> None:
         """Begin with what the settings say of the likelihood and its noise scale."""
@@ -73,9 +73,10 @@ class Likelihood(nn.Module):
     def begin_step(self, step: int) -> None:
         """Say which step of a run comes, counted from 1: a scale that follows the batches soon forgets the first ones.
 
-        What a model that knows nothing yet is off by would else be most of the scale that a short run ends with. The
+        Otherwise the errors of an untrained model would make up most of the scale that a short run ends with. The
         warm-up is that of `WeightAverage`.
         """
+        # Until the share of the step before, 9 / (9 + step), has come down to the lasting one.
         if self.follows_batches and 9.0 / (9.0 + step) > _FOLLOWS:
             self.share.fill_(max(_FOLLOWS, 9.0 / (10.0 + step)))
 

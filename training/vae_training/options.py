@@ -181,7 +181,7 @@ training_options = _in_this_order(
         type=click.IntRange(0, MOST),
         help="Passes more, in which the decoder learns to draw what a discriminator takes for real.",
     ),
-    _training("--flip", is_flag=True, help="Mirror every other image that is trained on."),
+    _training("--flip", is_flag=True, help="Mirror each image that is trained on with probability one half."),
     _training(
         "--shift",
         type=click.IntRange(0, LONGEST_SIDE),

@@ -23,7 +23,7 @@ _MOST_TENSORS = 10_000
 _METADATA = "__metadata__"
 _LONGEST_SIDE = 1 << 40  # of a tensor; one that has another side of 0 fills no file, whatever this one is
 
-# Of the format's; its smaller floats are in no model of ours.
+# Of the format's types those that a model here may have: no floats of less than 16 bits, no other unsigned integers.
 _TYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
 
 

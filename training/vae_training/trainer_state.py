@@ -47,7 +47,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     """Set a trainer that was made of the same settings and images to where the checkpoint was written.
 
     Raises:
-        CheckpointError: it belongs to other images or another model, or something is missing or no state.
+        CheckpointError: it belongs to other images or another model, or its state is incomplete or damaged.
     """
     source, tensors = str(checkpoint.path), checkpoint.training
     if checkpoint.data_fingerprint != trainer.fingerprint:
