@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,6 +128,7 @@ def vae_export(
     from vae_runtime.atomic import refuse_existing
     from vae_training.device import respect_quota
 
+    logging.basicConfig(format="vae-export: %(message)s", level=logging.WARNING)
     console = Console(stderr=True, quiet=quiet, highlight=False)
     respect_quota()
     require_supported(opset)

@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from vae_export.bundle_source import read_models
 from vae_export.errors import SourceError
 from vae_export.pickled_weights import load_pickled
 from vae_export.source import Source
+from vae_export.state_dicts import find_weights
 from vae_runtime.bundle import read_bundle, shipped_models
 from vae_runtime.card import Likelihood
 from vae_runtime.sums import SUMS
@@ -31,13 +31,9 @@ from vae_training.model import VAE
 from vae_training.run_folder import RunFolder
 from vae_training.tensor_files import read_file, tensors_from_bytes
 
-_PICKLED = (".pth", ".pt", ".ckpt", ".bin")
+_PICKLED = (".pth", ".pt", ".ckpt", ".bin", ".tar", ".pkl")
 _SAFETENSORS = ".safetensors"
-_FIRST_PART = "encoder."  # whatever stands before it, before every name, is a wrapper's
-# What training code calls a state dict inside of a dictionary.
-_NESTED = ("state_dict", "model_state_dict", "model", "weights", "vae")
 _RESIDUAL = "encoder.halvings.0.weight"  # what the classic architecture never has
-_DEEPEST = 4  # dictionaries inside one another; one that holds itself would have no end
 
 
 def load_source(path: Path, *, image_size: tuple[int, int] | None = None, fc_relu: bool = False) -> Source:
@@ -60,7 +56,7 @@ def load_source(path: Path, *, image_size: tuple[int, int] | None = None, fc_rel
             f"{path}: no such file or folder; expected a run folder, a checkpoint, a bundle or a .pth file"
         )
     if not path.is_dir() and not is_bundle(path):
-        weights = _clean_names(_read_weights(path))
+        weights = _read_weights(path)
         config = read_architecture(weights, str(path), image_size=image_size, fc_relu=fc_relu)
         return Source(_ready(model_from_weights(config, weights, str(path))), name=path.stem)
     if image_size is not None or fc_relu:
@@ -170,58 +166,5 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             f"{path}: weights in a file of unknown kind; expected {', '.join((*_PICKLED, _SAFETENSORS))}"
         )
     data = read_file(path)
-    if suffix == _SAFETENSORS:
-        return _as_float32(tensors_from_bytes(data, str(path)), path)
-    return _state_dict(load_pickled(data, str(path)), path)
-
-
-def _state_dict(loaded: object, path: Path, depth: int = 0) -> dict[str, Tensor]:
-    """Find the state dict in what was saved: itself, or inside a dictionary of training code."""
-    if isinstance(loaded, Mapping):
-        for key in _NESTED:
-            if isinstance(loaded.get(key), Mapping) and depth < _DEEPEST:
-                return _state_dict(loaded[key], path, depth + 1)
-        if tensors := _tensors(loaded):
-            return _as_float32(tensors, path)
-        inside = {str(key): found for key, value in loaded.items() if (found := _tensors(value))}
-        if len(inside) == 1:
-            return _as_float32(next(iter(inside.values())), path)
-        if inside:
-            names = ", ".join(inside)
-            raise SourceError(f"{path}: holds several state dicts ({names}); expected that of the VAE alone")
-    raise SourceError(
-        f"{path}: holds {type(loaded).__name__} without tensors by name; expected a state dict of the VAE"
-    )
-
-
-def _tensors(value: object) -> dict[str, Tensor]:
-    """Return what a state dict holds; nothing of what is none."""
-    if not isinstance(value, Mapping):
-        return {}
-    return {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, Tensor)}
-
-
-def _as_float32(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Take tensors to float32, once it is sure that each is stored as large as it says that it is.
-
-    Raises:
-        SourceError: views that repeat what is stored (a file of two kilobytes can tell of terabytes), and kinds
-            of tensors that are no weights.
-    """
-    for name, tensor in tensors.items():
-        kind = str(tensor.dtype).removeprefix("torch.")
-        if tensor.layout != torch.strided or tensor.is_meta or not tensor.is_floating_point():
-            raise SourceError(f"{path}: {name} is a {kind} tensor; expected stored floating point numbers")
-        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise SourceError(
-                f"{path}: {name} has {tensor.numel()} elements, more than are stored; expected weights, not a view"
-            )
-    return {name: tensor.float() for name, tensor in tensors.items()}
-
-
-def _clean_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Strip what wrappers (DataParallel, torch.compile, a module that holds the VAE) put before every name."""
-    prefix = next((name.partition(_FIRST_PART)[0] for name in weights if _FIRST_PART in name), "")
-    if not all(name.startswith(prefix) for name in weights):
-        return dict(weights)
-    return {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+    loaded = tensors_from_bytes(data, str(path)) if suffix == _SAFETENSORS else load_pickled(data, str(path))
+    return find_weights(loaded, path)

@@ -7,7 +7,7 @@ import pickle  # noqa: TID251 - to write files that must not be loaded
 import shutil
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,16 @@ def test_the_relu_that_some_versions_have_can_be_asked_for(tmp_path: Path, plain
         lambda state: {"state_dict": {f"model.{name}": tensor for name, tensor in state.items()}},
         lambda state: {"net": state, "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}}, "epoch": 5},
         lambda state: {f"my.own_net.{name}": tensor for name, tensor in state.items()},
+        lambda state: {"net": state, "loss": torch.tensor(1.5)},
+        lambda state: {"G": state, "D": {"conv.weight": torch.zeros(3, 3)}},
+        lambda state: {half: half_of(half, state) for half in ("encoder", "decoder")},
+        lambda state: {
+            "epoch": 5,
+            **{f"{half}_state_dict": half_of(half, state, "module.") for half in ("decoder", "encoder")},
+        },
+        lambda state: {
+            name.replace("encoder.", "encoder._orig_mod."): tensor for name, tensor in state.items()
+        },
     ],
     ids=[
         "bare",
@@ -118,6 +128,11 @@ def test_the_relu_that_some_versions_have_can_be_asked_for(tmp_path: Path, plain
         "Lightning",
         "under any name",
         "in any module",
+        "beside a loss",
+        "beside a critic",
+        "halves",
+        "halves in DataParallel",
+        "compiled half",
     ],
 )
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
@@ -128,6 +143,31 @@ def test_what_training_code_wraps_around_weights_is_seen_through(
     path = tmp_path / "weights.pt"
     torch.save(wrap(dict(state)), path, _use_new_zipfile_serialization=not legacy)
     assert same(load_source(path).model.state_dict(), state)
+
+
+def half_of(half: str, state: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+    return {
+        f"{prefix}{name.removeprefix(f'{half}.')}": tensor
+        for name, tensor in state.items()
+        if name.startswith(f"{half}.")
+    }
+
+
+def test_an_average_of_weights_is_read_without_its_counter_which_is_told(
+    tmp_path: Path, plain_vae: Plain, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = plain_vae()
+    averaged = torch.optim.swa_utils.AveragedModel(plain)
+    torch.save(averaged.state_dict(), tmp_path / "weights.pth")
+    assert same(load_source(tmp_path / "weights.pth").model.state_dict(), plain.state_dict())
+    assert "left out what is of neither encoder nor decoder: n_averaged" in caplog.text
+
+
+@pytest.mark.parametrize("extra", ["decoder.gain", "encoder.steps"])
+def test_a_number_that_is_of_a_half_is_not_left_out(tmp_path: Path, plain_vae: Plain, extra: str) -> None:
+    torch.save({**plain_vae().state_dict(), extra: torch.tensor(2.0)}, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match=rf"do not fit the model: {extra} is \(\), expected nothing"):
+        load_source(tmp_path / "weights.pth")
 
 
 def test_data_parallel_itself_is_seen_through(tmp_path: Path, plain_vae: Plain) -> None:
@@ -241,7 +281,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("kind", ["inside", "instead", "plain pickle", "legacy"])
-@pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".bin"])
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".bin", ".tar", ".pkl"])
 def test_a_file_with_code_in_it_is_refused_and_nothing_runs(
     tmp_path: Path, plain_vae: Plain, monkeypatch: pytest.MonkeyPatch, kind: str, suffix: str
 ) -> None:
