@@ -39,7 +39,7 @@ _PACKING = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DEFLATE_AT_MOST = 1032  # bytes out of one byte: 258 for every two bits (RFC 1951)
 
 # Opening must not wait for somebody who writes into a pipe, nor take a terminal for its own.
-_AT_ONCE = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
+_OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
 
 # What numpy's parser of headers raises on damaged ones.
 _HEADER_ERRORS = (
@@ -84,20 +84,14 @@ class NpyHeader:
         return "F" if self.fortran_order else "C"
 
 
-def read_npy(path: Path, *, memory_map: bool = False) -> Array:
+def read_npy(path: Path) -> Array:
     """Read one array from a .npy file.
-
-    Args:
-        path: the file.
-        memory_map: leave the data on disk and read what is touched; the array cannot be written to.
 
     Raises:
         InputError: missing, not a regular file, not .npy, cut short, longer than its header says,
             or of a data type that is not plain numbers.
     """
     with open_npy(path) as (file, header):
-        if memory_map and header.count:
-            return np.memmap(file, header.dtype, "r", header.offset, header.shape, header.order)
         file.seek(header.offset)
         return _read_numbers(file, header, str(path))
 
@@ -217,19 +211,27 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) ->
 
 
 def _read_numbers(file: IO[bytes], header: NpyHeader, source: str) -> Array:
-    """Read what follows the header into a new array, without a second copy of it."""
+    """Read what follows the header into a new array."""
     flat = np.empty(header.count, header.dtype)
+    read = fill(flat, file)
+    if read < flat.nbytes:
+        raise InputError(f"{source}: ended after {header.offset + read} of {header.total_bytes} bytes")
+    if file.read(1):  # to its end, where an archive compares its checksum
+        raise InputError(f"{source}: goes on after the {header.total_bytes} bytes of its header")
+    return flat.reshape(header.shape, order=header.order)
+
+
+def fill(array: Array, file: IO[bytes]) -> int:
+    """Read a C-contiguous array's numbers, without a second copy; return how many bytes came before the file's end."""
     # An array without numbers has no bytes to look at.
-    view = flat.view(np.uint8).data if flat.size else memoryview(b"")
+    view = array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
     read = 0
     while read < len(view):
         got = file.readinto(view[read:])  # type: ignore[attr-defined]  # typeshed: IO has no readinto
         if not got:
-            raise InputError(f"{source}: ended after {header.offset + read} of {header.total_bytes} bytes")
+            break
         read += got
-    if file.read(1):  # to its end, where an archive compares its checksum
-        raise InputError(f"{source}: goes on after the {header.total_bytes} bytes of its header")
-    return flat.reshape(header.shape, order=header.order)
+    return read
 
 
 def _parse_header(first: bytes, source: str, *, any_type: bool = False) -> NpyHeader:
@@ -265,7 +267,7 @@ def _open(path: Path) -> io.BufferedReader:
     """Open a regular file. What has been opened is asked, so that nothing can take its place in between."""
     try:
         _require_regular_file(path, path.stat().st_mode)  # opening a device may already do something
-        file = os.fdopen(os.open(path, os.O_RDONLY | _AT_ONCE), "rb")
+        file = os.fdopen(os.open(path, os.O_RDONLY | _OPEN_FLAGS), "rb")
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise

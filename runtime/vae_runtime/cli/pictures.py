@@ -37,7 +37,7 @@ _MOST_PIXELS = 89_478_485
 _MOST_BYTES = 8 * _MOST_PIXELS  # that many pixels of four channels with 16 bits each, not packed
 
 # Opening must not wait for somebody who writes into a pipe, nor take a terminal for its own.
-_AT_ONCE = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY"))
+_OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY"))
 
 # Said of this process or machine, not of the file.
 _NO_FAULT_OF_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -123,7 +123,7 @@ def _read(path: Path) -> bytes:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a device may already do something
             raise _no_file(path)
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _AT_ONCE)) as file:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _OPEN_FLAGS)) as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise _no_file(path)

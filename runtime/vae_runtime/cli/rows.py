@@ -6,7 +6,6 @@ process by a signal, and what was read would count as this process's memory.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vae_runtime.arrays import NpyHeader, open_npy, read_npy
+from vae_runtime.arrays import NpyHeader, fill, open_npy, read_npy
 from vae_runtime.errors import InputError
 
 _PIECE = 8 << 20  # bytes
@@ -91,19 +90,10 @@ class Rows:
             file.seek(header.offset)
             for piece in pieces:
                 rows = np.empty((piece.stop - piece.start, *self.shape[1:]), self.dtype)
-                _fill(rows, file, path)
+                try:
+                    read = fill(rows, file)
+                except OSError as error:
+                    raise InputError(f"{path}: cannot be read any more ({error.strerror})") from error
+                if read < rows.nbytes:
+                    raise InputError(f"{path}: became shorter while it was read")
                 yield rows
-
-
-def _fill(array: npt.NDArray[Any], file: io.BufferedReader, path: Path) -> None:
-    """Read an array's numbers."""
-    view = array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
-    read = 0
-    while read < len(view):
-        try:
-            got = file.readinto(view[read:])
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read any more ({error.strerror})") from error
-        if not got:
-            raise InputError(f"{path}: became shorter while it was read")
-        read += got
