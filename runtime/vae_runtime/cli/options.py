@@ -102,18 +102,15 @@ class Several(_TupleParamType):
 
 
 class Size(Several):
-    """One number, or two with a separator between them: `24` or `24x32`, as (24, 24) or (24, 32)."""
+    """One number, or two with an x between them: `24` or `24x32`, as (24, 24) or (24, 32)."""
 
     name = "size"
-
-    def __init__(self, separator: str = "x") -> None:
-        self.separator = separator
-        self.metavar = f"N[{separator}N]"
-        self.expected = f"a number above 0 of at most {MOST_DIGITS} digits, or two as in 24{separator}32"
+    metavar = "N[xN]"
+    expected = f"a number above 0 of at most {MOST_DIGITS} digits, or two as in 24x32"
 
     def parse(self, typed: str) -> tuple[int, int] | None:
         """Return both numbers."""
-        parts = typed.lower().split(self.separator)
+        parts = typed.lower().split("x")
         if len(parts) in (1, 2) and all(map(is_size, parts)):
             return int(parts[0]), int(parts[-1])
         return None
