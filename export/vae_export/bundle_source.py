@@ -15,6 +15,7 @@ from vae_export.errors import ParityError, SourceError
 from vae_export.parity import Tolerances, compare, require_parity
 from vae_runtime.bundle import ROLES_OF_A_PRIOR, Bundle
 from vae_runtime.card import Card
+from vae_runtime.images import picture_shape
 from vae_runtime.model import Model
 from vae_training.checkpoint import model_from_weights, prior_from_weights
 from vae_training.config import Config, ModelConfig
@@ -47,7 +48,9 @@ def read_models(bundle: Bundle) -> tuple[Coders, Prior | None, Card]:
             for role in ROLES_OF_A_PRIOR:  # made of the prior again
                 graphs.pop(role, None)
             coders = _coders(graphs, card, bundle.source)
-            noise = np.random.default_rng(0).integers(0, 256, (_NOISE, *_picture_shape(card)), np.uint8)
+            noise = np.random.default_rng(0).integers(
+                0, 256, (_NOISE, *picture_shape(card.image_shape)), np.uint8
+            )
             require_parity(compare(coders, model, noise, Tolerances(), prior))
         except (KeyError, IndexError, ValueError, RuntimeError, TrainingError, ParityError) as error:
             raise SourceError(
@@ -97,8 +100,3 @@ def _tensors(graph: onnx.ModelProto) -> dict[str, Tensor]:
     """Return a graph's weights by name; shapes, which are whole numbers, are none."""
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
     return {name: torch.tensor(array) for name, array in arrays.items() if array.dtype == np.float32}
-
-
-def _picture_shape(card: Card) -> tuple[int, ...]:
-    channels, height, width = card.image_shape
-    return (height, width) if channels == 1 else (height, width, channels)

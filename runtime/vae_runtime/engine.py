@@ -20,6 +20,7 @@ from vae_runtime.images import (
     as_floats,
     as_images,
     fill_pictures,
+    picture_shape,
     require_finite,
     require_images,
     to_uint8,
@@ -84,7 +85,7 @@ class Engine:
             graph.close()
 
     def require_open(self) -> None:
-        """Raise `ClosedError` after `close`: an empty request would not notice else."""
+        """Raise `ClosedError` after `close`, which an empty request would not notice otherwise."""
         if self._closed:
             raise ClosedError(f"{self.source}: the model is closed; load it again")
 
@@ -186,12 +187,10 @@ class Engine:
 
     def new_images(self, n: int, dtype: Dtype) -> ImageArray:
         """Return an array of `n` images or pictures to write into, or raise where there is no room for it."""
-        channels, height, width = self.image_shape
         kind = image_dtype(dtype)
         self.require_room(n, self._pixels * kind.itemsize, "images")
-        if kind is FLOAT32:
-            return np.empty((n, channels, height, width), np.float32)
-        return np.empty((n, height, width) if channels == 1 else (n, height, width, channels), np.uint8)
+        each = self.image_shape if kind is FLOAT32 else picture_shape(self.image_shape)
+        return np.empty((n, *each), kind)
 
     def require_room(self, n: int, bytes_each: int, what: str) -> None:
         """Raise where memory cannot hold so many, before any of them is made: noise alone can take minutes."""

@@ -25,6 +25,12 @@ _FLOAT32 = np.dtype(np.float32)
 _FEW = 8192
 
 
+def picture_shape(image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """Return the shape of the picture of an image (C, H, W): (H, W) where C is 1, else (H, W, C)."""
+    channels, height, width = image_shape
+    return (height, width) if channels == 1 else (height, width, channels)
+
+
 def to_uint8(images: npt.NDArray[np.floating[Any]], out: Pictures | None = None) -> Pictures:
     """Turn images into pictures: round(x * 255).
 
@@ -37,14 +43,10 @@ def to_uint8(images: npt.NDArray[np.floating[Any]], out: Pictures | None = None)
     """
     count, channels, height, width = images.shape
     if out is None:
-        out = np.empty(
-            (count, height, width) if channels == 1 else (count, height, width, channels), np.uint8
-        )
+        out = np.empty((count, *picture_shape((channels, height, width))), np.uint8)
     levels = _levels(images)
     if math.isnan(np.add.reduce(levels, axis=None)):
-        levels[np.isnan(levels)] = (
-            0.0  # what would come else differs between processors, and numpy warns of it
-        )
+        levels[np.isnan(levels)] = 0.0  # casting NaN differs between processors, and numpy warns of it
     _put(levels, out)
     return out
 
@@ -116,8 +118,7 @@ def require_images(dtype: np.dtype[Any], found: tuple[int, ...], shape: tuple[in
     if dtype == np.uint8:
         if channels == 1 and found[1:] == (height, width, 1):
             return
-        expected = (height, width) if channels == 1 else (height, width, channels)
-        _require_shape(found, expected, "uint8 pictures", "pictures")
+        _require_shape(found, picture_shape(shape), "uint8 pictures", "pictures")
         return
     if dtype.kind != "f":
         raise InputError(f"images of type {dtype}; expected floating point in [0, 1] or uint8 in 0..255")
@@ -137,7 +138,7 @@ def _require_range(images: Images) -> None:
 
 
 def _range(numbers: Images) -> tuple[float, float]:
-    """Return the lowest and the highest number but NaN; (0, 0) or NaN where there is none."""
+    """Return the lowest and the highest number, leaving out NaN: (0, 0) of none at all, NaN where all are NaN."""
     if numbers.size == 0:
         return 0.0, 0.0
     return float(np.fmin.reduce(numbers, axis=None)), float(np.fmax.reduce(numbers, axis=None))
@@ -152,7 +153,7 @@ def as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 
 def as_array(given: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
-    """Return what a caller gave as an array, or raise `InputError` where it is none: rows of several lengths."""
+    """Return what a caller gave as an array, or raise `InputError` where none can be made: rows of several lengths."""
     try:
         return np.asarray(given)
     except (ValueError, TypeError) as error:
@@ -160,7 +161,7 @@ def as_array(given: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
 
 
 def is_whole_number(value: object) -> TypeGuard[int]:
-    """Whether it is a whole number, Python's or numpy's; a truth is none."""
+    """Whether it is a whole number, Python's or numpy's; True and False are not."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 

@@ -72,14 +72,12 @@ class Work:
 
         from vae_runtime.cli.outputs import Kind
         from vae_runtime.cli.progress import with_progress
+        from vae_runtime.images import picture_shape
 
-        channels, height, width = self.model.card.image_shape
-        if self.dtype == "float32":
-            shape: tuple[int, ...] = (count, channels, height, width)
-        else:
-            shape = (count, height, width) if channels == 1 else (count, height, width, channels)
+        image_shape = self.model.card.image_shape
+        each = image_shape if self.dtype == "float32" else picture_shape(image_shape)
         batches = with_progress(batches, count, quiet=self.quiet)
-        self.output.write(batches, Kind(np.dtype(self.dtype), shape), self.layout)
+        self.output.write(batches, Kind(np.dtype(self.dtype), (count, *each)), self.layout)
         self.announce(f"{count} {what}")
 
     def write_posteriors(self, batches: Iterable[Posterior], count: int) -> None:
