@@ -22,7 +22,7 @@ class Source:
     config: Config | None = None
     """None for weights alone: nothing says how they were trained."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    """The last row of the run's metrics."""
+    """The row of the run's metrics that was measured on these weights, if one was."""
     prior: Prior | None = None
     """Noise (N, D) to latents (N, D), as the model; None for the standard normal."""
     likelihood: Likelihood = field(default_factory=lambda: Likelihood("bernoulli"))

@@ -126,12 +126,12 @@ def _from_checkpoint(checkpoint: Checkpoint, folder: RunFolder) -> Source:
     config, prior = checkpoint.config, None
     if checkpoint.prior is not None:
         prior = prior_from_weights(config.model, checkpoint.prior, str(checkpoint.path))
-    rows = folder.read_metrics()[: checkpoint.position.epoch]
+    measured = {row["epoch"]: row for row in folder.read_metrics()} if checkpoint.position.step == 0 else {}
     return Source(
         _ready(model),
         name=folder.path.absolute().name,
         config=config,
-        metrics=rows[-1] if rows else {},
+        metrics=measured.get(checkpoint.position.epoch, {}),
         prior=prior,
         likelihood=Likelihood(config.training.likelihood, likelihood_from_checkpoint(checkpoint).noise_scale),
         data_fingerprint=checkpoint.data_fingerprint,

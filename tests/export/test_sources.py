@@ -15,14 +15,17 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from small_runs import Interrupting, train
 from torch import Tensor, nn
 
 from vae_export.errors import SourceError
 from vae_export.sources import load_source
 from vae_runtime.errors import VaeError
 from vae_training.checkpoint import list_checkpoints, newest_checkpoint
-from vae_training.config import Config, ModelConfig
+from vae_training.config import Config, ModelConfig, TrainingConfig
+from vae_training.data import ImageSet
 from vae_training.errors import CheckpointError
+from vae_training.interruption import Interrupted
 from vae_training.run_folder import RunFolder
 
 Plain = Callable[..., nn.Module]
@@ -204,6 +207,29 @@ def test_a_single_checkpoint_gives_the_metrics_of_its_own_epoch(run: Path) -> No
     assert load_source(first).metrics["epoch"] == 1
     assert load_source(second).metrics["epoch"] == 2
     assert load_source(first).name == "run"
+
+
+def test_metrics_of_another_epoch_than_the_checkpoints_are_not_told_as_its_own(
+    run: Path, tmp_path: Path
+) -> None:
+    copied = RunFolder(Path(shutil.copytree(run, tmp_path / "run")))
+    first, second = copied.metrics.read_bytes().splitlines(keepends=True)
+    copied.metrics.write_bytes(first + second.replace(b"loss", b"lost"))
+    assert load_source(copied.path).metrics == {}
+    copied.metrics.write_bytes(b"\n" + second)
+    assert load_source(copied.path).metrics["epoch"] == 2
+
+
+def test_weights_of_mid_epoch_are_not_told_with_the_metrics_of_the_epoch_before(
+    tmp_path: Path, make_images: Callable[..., ImageSet]
+) -> None:
+    config = Config(
+        model=ModelConfig(8, 8, 1, (3, 5), 2), training=TrainingConfig(2, 8, device="cpu", compile="off")
+    )
+    with pytest.raises(Interrupted):
+        train(config, make_images(), tmp_path, Interrupting(7))
+    assert RunFolder(tmp_path).read_metrics()[-1]["epoch"] == 1
+    assert load_source(tmp_path).metrics == {}
 
 
 def test_weights_inside_of_a_checkpoint_are_weights_too(run: Path) -> None:

@@ -38,6 +38,17 @@ def test_two_epochs_and_two_more_are_four(bars: Images, small: Small, tmp_path: 
     assert [row["epoch"] for row in RunFolder(tmp_path / "parts").read_metrics()] == [1, 2, 3, 4]
 
 
+def test_metrics_that_somebody_deleted_do_not_take_later_ones_with_them(
+    bars: Images, small: Small, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(small(epochs=1), bars(), tmp_path)
+    RunFolder(tmp_path).metrics.unlink()
+    resume(small(epochs=2), bars(), tmp_path)
+    resume(small(epochs=3), bars(), tmp_path)
+    assert [row["epoch"] for row in RunFolder(tmp_path).read_metrics()] == [2, 3]
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("schedule", ["constant", "onecycle"])
 def test_a_run_that_was_interrupted_in_mid_epoch_ends_as_if_it_had_not_been(
     bars: Images, small: Small, tmp_path: Path, schedule: str

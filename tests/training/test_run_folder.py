@@ -172,7 +172,9 @@ def test_metrics_read_back_as_they_were_written(tmp_path: Path) -> None:
 
 @given(kept=st.integers(0, 130))
 @settings(max_examples=40, deadline=None)
-def test_a_line_cut_short_ends_the_metrics(tmp_path_factory: pytest.TempPathFactory, kept: int) -> None:
+def test_a_line_cut_short_is_left_out_of_the_metrics(
+    tmp_path_factory: pytest.TempPathFactory, kept: int
+) -> None:
     folder = RunFolder(tmp_path_factory.mktemp("run"))
     folder.write_metrics(ROWS)
     folder.metrics.write_bytes(folder.metrics.read_bytes()[:kept])
@@ -195,19 +197,22 @@ def test_a_line_cut_short_ends_the_metrics(tmp_path_factory: pytest.TempPathFact
         b'{"epoch": 3, "loss": 1, "reconstruction": 1}',
         b'{"epoch": 3, "loss": 1, "reconstruction": 1, "kl": 1, "more": 1}',
         b'{"epoch": 2, "loss": 1, "reconstruction": 1, "kl": 1}',
-        b'{"epoch": 4, "loss": 1, "reconstruction": 1, "kl": 1}',
+        b'{"epoch": 3.0, "loss": 1, "reconstruction": 1, "kl": 1}',
+        b'{"loss": 1, "reconstruction": 1, "kl": 1}',
         b"\xff",
         b"[" * 100_000,
     ],
 )
-def test_a_line_that_is_no_row_of_ours_ends_the_metrics_with_a_warning(
+def test_a_line_that_is_no_row_of_ours_is_left_out_with_a_warning_and_those_behind_it_are_not(
     tmp_path: Path, line: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = RunFolder(tmp_path)
-    folder.write_metrics(ROWS)
-    folder.metrics.write_bytes(folder.metrics.read_bytes() + line + b"\n")
+    later = {**ROWS[1], "epoch": 4}
+    folder.write_metrics([*ROWS, later])
+    one, two, four = folder.metrics.read_bytes().splitlines(keepends=True)
+    folder.metrics.write_bytes(one + two + line + b"\n" + four)
     with caplog.at_level(logging.WARNING):
-        assert folder.read_metrics() == ROWS
+        assert folder.read_metrics() == [*ROWS, later]
     assert "line 3 is damaged" in caplog.text
 
 

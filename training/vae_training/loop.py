@@ -176,7 +176,7 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM came; the last step is saved.
             DivergedError: the loss became NaN or infinite; the last good checkpoint is kept.
         """
-        metrics = self.folder.read_metrics()[: self.position.epoch]
+        metrics = [row for row in self.folder.read_metrics() if row["epoch"] <= self.position.epoch]
         settings = self.config.training
         with self.observer, SignalWatch() as signals:
             self.observer.run_began(self._describe(), settings.all_epochs, len(self.batches))

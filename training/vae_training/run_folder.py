@@ -151,7 +151,7 @@ class RunFolder:
             beside.write_text(config.to_toml(), encoding="utf-8")
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Return the metrics of the epochs so far; a line that is damaged ends the list, with a warning.
+        """Return the metrics of the epochs so far, in their order; a line that is damaged is left out, with a warning.
 
         Raises:
             CheckpointError: there are some, but they cannot be read.
@@ -163,8 +163,7 @@ class RunFolder:
             try:
                 rows.append(_row(line, rows))
             except ValueError as error:
-                _log.warning("%s: line %d is damaged (%s); it ends there", self.metrics, number, error)
-                break
+                _log.warning("%s: line %d is damaged (%s); it is left out", self.metrics, number, error)
         return rows
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -174,7 +173,7 @@ class RunFolder:
 
 
 def _row(line: bytes, before: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Read one line: numbers by name, the same names in every line, and the epochs one after another.
+    """Read one line: numbers by name, the same names in every line, and the epochs in their order.
 
     Raises:
         ValueError: it is something else.
@@ -182,8 +181,9 @@ def _row(line: bytes, before: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     row = parse_json(line)
     if not isinstance(row, dict) or not all(type(value) in (int, float) for value in row.values()):
         raise ValueError("expected numbers by name")
-    if row.get("epoch") != len(before) + 1:
-        raise ValueError(f"expected epoch {len(before) + 1}")
+    first = before[-1]["epoch"] + 1 if before else 1
+    if type(row.get("epoch")) is not int or row["epoch"] < first:
+        raise ValueError(f"expected epoch {first} or a later one")
     if not {"loss", "reconstruction", "kl"} <= row.keys() or (before and row.keys() != before[0].keys()):
         raise ValueError("a loss is missing")
     return row
