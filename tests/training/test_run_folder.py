@@ -49,17 +49,24 @@ def test_a_folder_that_is_new_or_empty_is_fine(tmp_path: Path) -> None:
     RunFolder(tmp_path / "new").refuse_used()
 
 
-def test_a_folder_with_something_in_it_is_refused_with_both_ways_out(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").touch()
+def test_a_run_is_not_overwritten_but_may_be_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
     with pytest.raises(ConfigError, match="exists and is not empty; give another folder with -o") as refused:
         RunFolder(tmp_path).refuse_used()
-    assert "vae-train --resume" in str(refused.value)
+    assert str(refused.value).endswith(f"or go on with that run: vae-train --resume {tmp_path}")
+
+
+def test_a_folder_of_other_things_is_refused_and_nobody_sent_to_resume_it(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(ConfigError, match=r"exists and is not empty; give another folder with -o$"):
+        RunFolder(tmp_path).refuse_used()
 
 
 def test_a_file_in_the_folders_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
-    with pytest.raises(ConfigError, match="exists"):
-        RunFolder(tmp_path / "run").refuse_used()
+    for name in (tmp_path / "run", Path(os.devnull)):
+        with pytest.raises(ConfigError, match=f"^{name} is not a folder; expected .* -o$"):
+            RunFolder(name).refuse_used()
 
 
 OTHER = """

@@ -82,10 +82,14 @@ class RunFolder:
 
     def refuse_used(self) -> None:
         """Raise `ConfigError` where there is something in the folder already."""
-        if self.path.exists() and (not self.path.is_dir() or self._holds_more_than_settings()):
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise ConfigError(f"{self.path} is not a folder; expected the name of a new run's folder with -o")
+        if self._holds_more_than_settings():
+            go_on = f", or go on with that run: vae-train --resume {shlex.quote(str(self.path))}"
             raise ConfigError(
-                f"{self.path} exists and is not empty; give another folder with -o, "
-                f"or go on with that run: vae-train --resume {shlex.quote(str(self.path))}"
+                f"{self.path} exists and is not empty; give another folder with -o{go_on if self._is_run() else ''}"
             )
 
     def _holds_more_than_settings(self) -> bool:
@@ -97,10 +101,13 @@ class RunFolder:
 
     def require_run(self) -> None:
         """Raise `CheckpointError` where there is nothing in the folder to go on with."""
-        if not self.config.is_file() and not self.checkpoints.is_dir():
+        if not self._is_run():
             raise CheckpointError(
                 f"{self.path}: no checkpoint; expected a folder that vae-train wrote, with checkpoints/step-* in it"
             )
+
+    def _is_run(self) -> bool:
+        return self.config.is_file() or self.checkpoints.is_dir()
 
     def is_unbegun(self) -> bool:
         """Tell whether a run was stopped here before its first checkpoint, so that all there is are settings."""

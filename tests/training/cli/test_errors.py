@@ -96,7 +96,7 @@ def test_a_folder_that_cannot_be_written_to_is_exit_code_4(folder: Path, vae_tra
         (["-o", ""], 2, "'-o' / '--output': the name is empty"),
         (["evaluate", ""], 2, "the name is empty"),
         (["--data", "bars.npy", "-o", "used"], 3, "used exists and is not empty"),
-        (["--data", "bars.npy", "-o", "bars.npy"], 3, "exists"),
+        (["--data", "bars.npy", "-o", "bars.npy"], 3, "bars.npy is not a folder"),
     ],
 )
 def test_every_error_is_one_line_and_nothing_is_written(
