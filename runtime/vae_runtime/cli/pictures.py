@@ -2,7 +2,8 @@
 
 The rules: EXIF rotation is applied; transparency is laid on white; 16-bit gray is scaled to 8 bits;
 of an animation the first frame is taken, and the log says so; the picture is cropped about its centre to
-the model's aspect ratio and resized to its size. Links to files are followed, links to folders are not.
+the model's aspect ratio and resized to its size. Links to files are followed, links to folders are not. In folders
+what is hidden is left out: names that begin with a dot, such as the `._photo.png` that macOS leaves beside photo.png.
 """
 
 from __future__ import annotations
@@ -46,20 +47,26 @@ _NO_FAULT_OF_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 def find_pictures(folder: Path) -> list[Path]:
     """List the picture files below a folder, searched recursively, in the order of their names' bytes.
 
+    Hidden files and folders below it, whose names begin with a dot, are left out.
+
     Raises:
         InputError: there is none, or a folder below it cannot be searched.
     """
-    found = [
-        Path(parent, name)
-        for parent, _, names in os.walk(folder, onerror=_refuse_unsearchable)
-        for name in names
-        if name.lower().endswith(PICTURE_SUFFIXES)
-    ]
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=_refuse_unsearchable):
+        folders[:] = filter(_is_shown, folders)
+        found += [
+            Path(parent, name) for name in filter(_is_shown, names) if name.lower().endswith(PICTURE_SUFFIXES)
+        ]
     if not found:
         raise InputError(
-            f"{folder} holds no pictures (looked for {', '.join(PICTURE_SUFFIXES)}, recursively)"
+            f"{folder} holds no pictures (looked for {', '.join(PICTURE_SUFFIXES)}, recursively, hidden ones left out)"
         )
     return sorted(found, key=lambda path: os.fsencode(path))
+
+
+def _is_shown(name: str) -> bool:
+    return not name.startswith(".")
 
 
 def load_picture(path: Path, height: int, width: int, channels: int) -> Pixels:

@@ -226,6 +226,15 @@ def test_a_folder_is_searched_recursively_in_the_order_of_bytes(tmp_path: Path) 
     ]  # fmt: skip
 
 
+def test_hidden_files_and_folders_are_left_out_unless_they_are_named(tmp_path: Path) -> None:
+    hidden = tmp_path / ".hidden"
+    for path in (tmp_path / "a.png", tmp_path / "._a.png", hidden / "b.png", hidden / ".cache" / "c.png"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert find_pictures(tmp_path) == [tmp_path / "a.png"]
+    assert list_pictures([hidden, tmp_path / "._a.png"]) == [hidden / "b.png", tmp_path / "._a.png"]
+
+
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_bytes(b"")
     with pytest.raises(InputError, match=r"holds no pictures \(looked for \.png, \.jpg"):

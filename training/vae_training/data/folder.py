@@ -36,7 +36,7 @@ def load_folder(
     """Load every picture below a folder, cropped about its centre and resized, in the order of names.
 
     Args:
-        folder: searched recursively; subfolders have no meaning of their own.
+        folder: searched recursively but for what is hidden; subfolders have no meaning of their own.
         image_size: (height, width); required, as pictures differ in size.
         channels: 1 or 3; by default 3, or 1 where no picture has any colour.
         skip_bad: log a picture that cannot be read and go on, instead of failing.

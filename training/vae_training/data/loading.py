@@ -36,8 +36,8 @@ def load_images(
     Args:
         source: a name of `NAMED_SETS`; or the path of a .npy or .npz file of (N, H, W), (N, H, W, C) or
             (N, C, H, W) with C 1 or 3, as uint8, bool or floating point in [0, 1]; or of a folder of
-            pictures, searched recursively. A name wins over a path spelled the same: write ./faces for
-            a folder called faces.
+            pictures, searched recursively but for what is hidden. A name wins over a path spelled the same:
+            write ./faces for a folder called faces.
         image_size: (height, width), both at least 8 and divisible by 4. Images are cropped about their
             centre to that aspect ratio and resized by Lanczos. Required for a folder; by default a named
             set has its customary size, and a file's images stay as they are.
