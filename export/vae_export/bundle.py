@@ -34,6 +34,7 @@ from vae_runtime.bundle import ROLES_OF_A_PRIOR, Bundle
 from vae_runtime.card import Card
 from vae_runtime.cli.png import enlarge, save_png
 from vae_runtime.model import Model, load
+from vae_runtime.providers import require_at_hand
 from vae_runtime.sums import SUMS, write_sums
 from vae_runtime.tiling import grid
 from vae_training.config import Config
@@ -103,8 +104,10 @@ def export_bundle(
         ParityError: the graphs and PyTorch disagree; nothing is written.
         OutputExistsError: the folder is there already.
         GraphError: the written file is not what was promised.
+        ProviderError: the provider to compare on cannot be used here.
     """
     require_supported(settings.opset)
+    require_at_hand(settings.provider)
     if settings.precision not in TOLERANCES:
         raise SettingError(f"precision {settings.precision!r}; expected one of {', '.join(TOLERANCES)}")
     say = progress or (lambda _: None)

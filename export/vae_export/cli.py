@@ -126,12 +126,14 @@ def vae_export(
     from vae_export.parity import choose_tolerances
     from vae_export.sources import load_source
     from vae_runtime.atomic import refuse_existing
+    from vae_runtime.providers import require_at_hand
     from vae_training.device import respect_quota
 
     logging.basicConfig(format="vae-export: %(message)s", level=logging.WARNING)
     console = Console(stderr=True, quiet=quiet, highlight=False)
     respect_quota()
     require_supported(opset)
+    require_at_hand(provider)
     tolerances = choose_tolerances(precision, image_tolerance, latent_tolerance, least_psnr)
     target = output or _beside(source, precision)
     refuse_existing(target, overwrite=overwrite)

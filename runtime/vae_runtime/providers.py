@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from vae_runtime.errors import InputError, ProviderError
+from vae_runtime.errors import InputError, ProviderError, shown
 from vae_runtime.gpu_libraries import missing_driver
 from vae_runtime.installation import import_onnxruntime
 from vae_runtime.wheels import installed_wheels
@@ -56,8 +56,10 @@ def candidates(provider: str) -> tuple[str, ...]:
         InputError: no provider is called that.
         ProviderError: it is not in this onnxruntime; nothing is tried in its place.
     """
-    if provider not in PROVIDER_NAMES:
-        raise InputError(f"provider {provider!r} is not known; expected one of {', '.join(PROVIDER_NAMES)}")
+    if not isinstance(provider, str) or provider not in PROVIDER_NAMES:
+        raise InputError(
+            f"provider {shown(provider)} is not known; expected one of {', '.join(PROVIDER_NAMES)}"
+        )
     at_hand = available_providers()
     if provider == AUTO:
         return tuple(name for name in _AUTO_ORDER if name in at_hand and not _is_hopeless(name))
@@ -67,6 +69,18 @@ def candidates(provider: str) -> tuple[str, ...]:
             f"which has {', '.join(at_hand)}. {_how_to_get(provider)}"
         )
     return (provider,)
+
+
+def require_at_hand(provider: str) -> None:
+    """Raise where it is known, without anything to open, that a provider that is named will not open.
+
+    Raises:
+        InputError, ProviderError: as `candidates`, or a GPU's provider without NVIDIA's driver.
+    """
+    candidates(provider)
+    lacks = missing_driver() if provider in GPUS else ""
+    if lacks:
+        raise refuse_unopened(provider, lacks)
 
 
 def _is_hopeless(name: str) -> bool:
@@ -88,7 +102,7 @@ def refuse_unopened(provider: str, reason: str, complaint: str = "") -> Provider
     reasons, hint = [reason], ""
     if provider in GPUS:
         # Where a library is missing onnxruntime's own reason is that nothing is left but the CPU.
-        reasons = [*filter(None, (complaint, missing_driver(), reason))]
+        reasons = [*dict.fromkeys(filter(None, (complaint, missing_driver(), reason)))]
         hint = _GPU_HINT
     return ProviderError(
         f"provider {provider!r} did not open: {'; '.join(reasons)}{hint}. Nothing ran on another provider"

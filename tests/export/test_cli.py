@@ -165,7 +165,11 @@ def test_an_opset_that_cannot_be_written_lists_those_that_can(folder: Path, vae_
         (["run", "-o", "used"], 3, "used exists already; give --overwrite"),
         (["run", "-o", "home", "--overwrite"], 3, "home holds other things than what is written here"),
         (["run", "-o", "w.pth", "--overwrite"], 3, "w.pth is a file"),
-        (["run", "--provider", "tensorrt", "-o", "out"], 4, "provider 'tensorrt'"),
+        (
+            ["nowhere", "--provider", "tensorrt"],
+            4,
+            "provider 'tensorrt'",
+        ),  # before anything is read or traced
         (["run", "--image-tolerance", "1e-30", "-o", "out"], 5, "Nothing was written"),
         (["run", "--latent-tolerance", "1e-30", "-o", "out"], 5, "on images differs by"),
         (["run", "--image-tolerance", "1e-30", "-o", "used", "--overwrite"], 5, "disagree: image on"),

@@ -11,7 +11,7 @@ import vae_runtime
 from vae_runtime import InputError, ProviderError, available_providers, providers
 from vae_runtime.cli.shared import PROVIDERS
 from vae_runtime.installation import import_onnxruntime
-from vae_runtime.providers import PROVIDER_NAMES, candidates
+from vae_runtime.providers import PROVIDER_NAMES, candidates, require_at_hand
 
 onnxruntime = import_onnxruntime()
 
@@ -77,6 +77,21 @@ def test_a_provider_that_is_built_in_but_does_not_open_is_refused(
         ProviderError, match=r"'cuda' did not open: .*nvidia-smi.*Nothing ran on another provider"
     ):
         vae_runtime.load(gray_bundle, provider="cuda")
+
+
+def test_a_gpu_without_its_driver_is_known_not_to_open_before_there_is_anything_to_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    require_at_hand("auto")
+    require_at_hand("cpu")
+    monkeypatch.setattr(providers, "available_providers", lambda: ("cuda", "cpu"))
+    monkeypatch.setattr(providers, "missing_driver", lambda: "the driver is missing: libcuda.so.1")
+    with pytest.raises(
+        ProviderError, match=r"'cuda' did not open: the driver is missing: libcuda\.so\.1 \(it needs"
+    ):
+        require_at_hand("cuda")
+    monkeypatch.setattr(providers, "missing_driver", str)
+    require_at_hand("cuda")
 
 
 def test_auto_takes_what_opens_and_logs_it(gray_bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
