@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vae_runtime.errors import InputError
+from vae_runtime.errors import InputError, shown
 from vae_runtime.images import as_array, require_finite
 from vae_runtime.latent import Latents
+
+# The differences of means that are nothing but rounding, beside latents of about 1.
+_NO_WAY = 1e-6
 
 
 def attribute_direction(latents_with: npt.ArrayLike, latents_without: npt.ArrayLike) -> Latents:
@@ -32,14 +35,19 @@ def attribute_direction(latents_with: npt.ArrayLike, latents_without: npt.ArrayL
         (D,) float32. A step of this length leads from the mean of the one to the mean of the other.
 
     Raises:
-        InputError: no latents of one size, none at all, or NaN.
+        InputError: no latents of one size, none at all, or NaN; or both have the same mean, so that there is no way.
     """
     have, lack = _means_of(latents_with, "latents_with"), _means_of(latents_without, "latents_without")
     if have.shape != lack.shape:
         raise InputError(
             f"latents of sizes {have.size} (with) and {lack.size} (without); expected those of one model"
         )
-    return _as_float32(have - lack)
+    way = have - lack
+    if np.abs(way).max() <= _NO_WAY * max(1.0, np.abs(have).max()):
+        raise InputError(
+            "latents with the same mean on both sides, between which there is no way; expected those of other images"
+        )
+    return _as_float32(way)
 
 
 def as_direction(given: npt.ArrayLike, latent_size: int) -> Latents:
@@ -76,11 +84,11 @@ def require_strength(strength: float) -> None:
     try:
         with np.errstate(over="ignore"):
             possible = bool(np.isfinite(np.float32(strength))) and np.ndim(strength) == 0
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         possible = False
     if not possible:
         raise InputError(
-            f"strength is {strength!r}; expected a number: 1 is the way from one class's mean to the other's"
+            f"strength is {shown(strength)}; expected a number: 1 is the way from one class's mean to the other's"
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vae_runtime.engine import Engine
-from vae_runtime.errors import InputError
+from vae_runtime.errors import InputError, shown
 from vae_runtime.images import as_array, is_whole_number
 from vae_runtime.latent import Latents, Posterior, generator
 from vae_runtime.memory import explain_exhaustion_of_each
@@ -37,7 +37,7 @@ class Batches:
     def size(self, batch: int | None, dtype: Dtype) -> int:
         """Return how many images a stream gives at a time, which there must be room for."""
         if batch is not None and (not is_whole_number(batch) or batch < 1):
-            raise InputError(f"batch is {batch!r}; expected a whole number of at least 1, or None")
+            raise InputError(f"batch is {shown(batch)}; expected a whole number of at least 1, or None")
         size = self.usual_size if batch is None else int(batch)
         bytes_each = _AT_ONCE * self._engine.bytes_of_one(dtype)
         self._engine.require_room(size, bytes_each, "images at a time, several times over,")
@@ -170,8 +170,9 @@ def _cut(
         check: makes of a batch what the graphs take. It is also told which row of all is its first.
     """
     if hasattr(given, "__array__"):
-        require(np.asarray(given))
-        given = [np.asarray(given)]
+        array = as_array(given, "what is given")
+        require(array)
+        given = [array]
     try:
         arrays = iter(given)
     except TypeError:

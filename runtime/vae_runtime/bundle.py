@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vae_runtime.errors import BundleError, InputError
+from vae_runtime.errors import BundleError, InputError, shortened, shown
 from vae_runtime.members import Members
 from vae_runtime.sums import SUMS, Sums, read_member, read_sums
 
@@ -53,14 +53,21 @@ def find_bundle(name_or_path: str | os.PathLike[str]) -> Path:
 
     Raises:
         BundleError: neither a shipped name nor a folder with a bundle in it.
+        InputError: no name, and no path.
     """
     shipped = shipped_models()
     if isinstance(name_or_path, str) and name_or_path in shipped:
         return shipped[name_or_path]
     path = _as_path(name_or_path)
     names = ", ".join(shipped) or "none"
+    if not os.fspath(name_or_path):  # as a path it would be the folder that the process stands in
+        raise InputError(
+            f"the bundle's name is empty; expected a bundle's folder or a shipped model ({names})"
+        )
     if not _exists(path):
-        raise BundleError(f"{path}: no such bundle; expected a bundle's folder or a shipped model ({names})")
+        raise BundleError(
+            f"{shortened(str(path))}: no such bundle; expected a bundle's folder or a shipped model ({names})"
+        )
     if not path.is_dir():
         raise _not_a_folder(path)
     if not os.path.lexists(path / SUMS):
@@ -118,7 +125,9 @@ def read_graphs(members: Members, sums: Sums, max_model_bytes: int) -> dict[str,
         InputError: `max_model_bytes` is not a whole number of at least 1.
     """
     if type(max_model_bytes) is not int or max_model_bytes < 1:
-        raise InputError(f"max_model_bytes is {max_model_bytes!r}; expected a whole number of at least 1")
+        raise InputError(
+            f"max_model_bytes is {shown(max_model_bytes)}; expected a whole number of at least 1"
+        )
     names = {role: f"{role}.onnx" for role in ROLES}
     missing = [names[role] for role in REQUIRED_ROLES if names[role] not in sums.by_name]
     if missing:
@@ -141,7 +150,7 @@ def _as_path(name_or_path: str | os.PathLike[str]) -> Path:
         return Path(os.fsdecode(name_or_path))
     except TypeError as error:
         raise InputError(
-            f"{name_or_path!r} is no bundle; expected the name of a shipped model or a folder's path"
+            f"{shown(name_or_path)} is no bundle; expected the name of a shipped model or a folder's path"
         ) from error
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from vae_runtime.errors import BundleError, one_line
+from vae_runtime.errors import BundleError, one_line, shown
 from vae_runtime.strict_json import parse_json
 
 METADATA_KEY = "vae_edge.card"
@@ -18,7 +18,6 @@ FORMAT_VERSION = 1
 
 _LARGEST_CARD = 1 << 20  # bytes; ours are about 2,000
 _DEEPEST = 16  # objects and lists within each other; ours has 3
-_LONGEST_SHOWN = 100  # characters of a value in a message
 _KINDS = {str: "text", int: "a whole number", dict: "an object", list: "a list", float: "a number"}
 
 
@@ -101,7 +100,7 @@ class Card:
         version = record.get("format_version")
         if type(version) is not int or version != FORMAT_VERSION:
             raise BundleError(
-                f"{source}: card of format version {_shown(version)}; this vae-edge knows version {FORMAT_VERSION}. "
+                f"{source}: card of format version {shown(version)}; this vae-edge knows version {FORMAT_VERSION}. "
                 "A newer vae-edge may read it: pip install --upgrade vae-edge"
             )
         card = _Fields(record, source)
@@ -166,8 +165,8 @@ class _Fields:
         return value
 
     def refuse(self, key: str, expected: str) -> BundleError:
-        path = _shown(self._path + key)
-        value = _shown(self._record.get(key))
+        path = shown(self._path + key)
+        value = shown(self._record.get(key))
         return BundleError(f"{self._source}: card field {path} is {value}; expected {expected}")
 
     def inside(self, key: str) -> _Fields:
@@ -218,11 +217,6 @@ def _scores(card: _Fields) -> ScoreCalibration:
     return ScoreCalibration(
         card.positive("images"), card.positive("samples"), card.whole("seed"), percentages, quantiles
     )
-
-
-def _shown(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
 
 
 def _parse(text: str, source: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from vae_runtime.bundle import ROLES_OF_A_PRIOR, Bundle
 from vae_runtime.card import Card
 from vae_runtime.chunks import chunk_size, for_each_chunk
-from vae_runtime.errors import BundleError, ClosedError, NonFiniteError, printable
+from vae_runtime.errors import BundleError, ClosedError, NonFiniteError, printable, shown
 from vae_runtime.images import (
     Images,
     all_finite,
@@ -195,7 +195,7 @@ class Engine:
     def require_room(self, n: int, bytes_each: int, what: str) -> None:
         """Raise where memory cannot hold so many, before any of them is made: noise alone can take minutes."""
         if n > self._surely_fit:
-            require_memory(n * bytes_each, f"{n} {what}")
+            require_memory(int(n) * bytes_each, f"{shown(int(n))} {what}")
 
     def require_room_for_decoding(self, n: int, dtype: Dtype) -> None:
         """Raise where memory cannot hold `n` images and their latents."""

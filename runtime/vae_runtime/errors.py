@@ -6,7 +6,12 @@ tools leave with: 3 for bad input, 4 for the environment, 5 for numbers, 1 for a
 
 from __future__ import annotations
 
+import re
+
 _LONGEST_MESSAGE = 1000  # characters of what another library says; it may repeat a name out of a file
+_LONGEST_SHOWN = 100  # characters of a value in a message
+_ENDLESS = re.compile(r"""[^\s/\\'",:;()]{256,}""")
+_LONGEST_IN_ALL = 6000  # characters; a path has at most 4096
 
 
 class VaeError(Exception):
@@ -65,6 +70,26 @@ def one_line(error: BaseException) -> str:
     if len(message) > _LONGEST_MESSAGE:
         message = f"{message[:_LONGEST_MESSAGE]}..."
     return printable(message) or type(error).__name__
+
+
+def shown(value: object) -> str:
+    """Return a value as Python writes it, on one line and cut short: what somebody gave may be anything."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - of whole numbers of too many digits, and of whatever a class has there
+        return f"<{type(value).__name__}>"
+    line = " ".join(text.splitlines())
+    return line if len(line) <= _LONGEST_SHOWN else f"{line[:_LONGEST_SHOWN]}..."
+
+
+def shortened(text: str) -> str:
+    """Return a message without most of a word in it that is longer than the name of any file could be."""
+    text = _ENDLESS.sub(lambda found: f"{found[0][:_LONGEST_SHOWN]}...", text)
+    return (
+        text
+        if len(text) <= _LONGEST_IN_ALL
+        else f"{text[: _LONGEST_IN_ALL // 2]}...{text[-_LONGEST_IN_ALL // 2 :]}"
+    )
 
 
 def printable(text: str) -> str:

@@ -40,7 +40,12 @@ def to_uint8(images: npt.NDArray[np.floating[Any]], out: Pictures | None = None)
 
     Returns:
         (N, H, W) where C is 1, else (N, H, W, C), uint8.
+
+    Raises:
+        InputError: no images: of another type or shape.
     """
+    if not isinstance(images, np.ndarray) or images.dtype.kind != "f" or images.ndim != 4:
+        raise InputError(f"{_described(images)}; expected images (N, C, H, W) in floating point")
     count, channels, height, width = images.shape
     if out is None:
         out = np.empty((count, *picture_shape((channels, height, width))), np.uint8)
@@ -72,7 +77,13 @@ def _put(levels: Images, out: Pictures) -> None:
 
 
 def to_float(pictures: Pictures) -> Images:
-    """Turn (N, H, W) or (N, H, W, C) uint8 pictures into (N, C, H, W) float32 images in [0, 1]: x / 255."""
+    """Turn (N, H, W) or (N, H, W, C) uint8 pictures into (N, C, H, W) float32 images in [0, 1]: x / 255.
+
+    Raises:
+        InputError: no pictures: of another type or shape.
+    """
+    if not isinstance(pictures, np.ndarray) or pictures.dtype != np.uint8 or pictures.ndim not in (3, 4):
+        raise InputError(f"{_described(pictures)}; expected pictures (N, H, W) or (N, H, W, C) in uint8")
     arranged = pictures[:, None] if pictures.ndim == 3 else np.moveaxis(pictures, -1, 1)
     images: Images = np.divide(arranged, 255.0, dtype=np.float32, order="C")
     return images
@@ -152,11 +163,21 @@ def as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def as_array(given: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
+def _described(given: object) -> str:
+    if isinstance(given, np.ndarray):
+        return f"{given.dtype} of shape {given.shape} given"
+    return f"{type(given).__name__} given"
+
+
+def as_array(given: object, what: str) -> npt.NDArray[Any]:
     """Return what a caller gave as an array, or raise `InputError` where none can be made: rows of several lengths."""
+    if isinstance(given, np.ndarray) and np.any(getattr(given, "mask", False)):  # numpy would forget the mask
+        raise InputError(
+            f"{what}: a masked array with numbers missing; expected numbers everywhere: .filled(0)"
+        )
     try:
         return np.asarray(given)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:  # the last: a tensor of PyTorch with gradients
         raise InputError(f"{what}: cannot be made an array ({one_line(error)})") from error
 
 

@@ -21,6 +21,8 @@ _Result = TypeVar("_Result")
 ALWAYS_TRIED = 256 << 20
 """Bytes; requests up to this are not worth the question, which takes a tenth of a millisecond."""
 
+_BEYOND_ALL = 10**18  # bytes; and a number may be too large to be divided
+
 _MEMORY = Path("/proc/meminfo")
 _CONTAINER_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
@@ -104,6 +106,8 @@ def _container_limit(path: Path) -> int | None:
 
 def readable_size(size: int) -> str:
     """Return a number of bytes in words."""
+    if size >= _BEYOND_ALL:
+        return "more than a million TB"
     for unit, bytes_of_unit in (("TB", 10**12), ("GB", 10**9)):
         if size >= bytes_of_unit:
             return f"{size / bytes_of_unit:,.1f} {unit}"

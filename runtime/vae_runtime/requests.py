@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from vae_runtime.errors import InputError
+from vae_runtime.errors import InputError, shown
 from vae_runtime.images import is_whole_number
 
 Dtype = Literal["float32", "uint8"] | type[np.float32] | type[np.uint8] | np.dtype[Any]
@@ -23,19 +23,21 @@ _HOTTEST = 1e30  # far below the largest float32: noise times this is finite
 def as_count(n: Any) -> int:
     """Return how many were asked for, or raise `InputError` unless it is a whole number of at least 0."""
     if not is_whole_number(n) or n < 0:
-        raise InputError(f"n is {n!r}; expected a whole number of at least 0")
+        raise InputError(f"n is {shown(n)}; expected a whole number of at least 0")
     return int(n)
 
 
 def require_temperature(temperature: float) -> None:
     """Raise `InputError` unless noise may be multiplied by it."""
     try:
-        possible = bool(np.ndim(temperature) == 0 and 0.0 <= temperature <= _HOTTEST)
+        # As a number of Python's: beside one of 16 bits the largest would be infinite, with a warning.
+        number = np.asarray(temperature).item() if np.ndim(temperature) == 0 else None
+        possible = bool(0.0 <= number <= _HOTTEST)  # type: ignore[operator]  # whatever it is
     except TypeError:
         possible = False
     if not possible:
         raise InputError(
-            f"temperature is {temperature!r}; expected a number of at least 0, at most {_HOTTEST:g}"
+            f"temperature is {shown(temperature)}; expected a number of at least 0, at most {_HOTTEST:g}"
         )
 
 
@@ -43,8 +45,8 @@ def image_dtype(dtype: Dtype) -> np.dtype[Any]:
     """Return `FLOAT32` or `UINT8`, whichever a caller means, or raise `InputError`."""
     try:
         kind = np.dtype(dtype)
-    except TypeError as error:
-        raise InputError(f"dtype {dtype!r}; expected float32 or uint8") from error
+    except Exception as error:  # of its many kinds of descriptions some fail in ways of their own
+        raise InputError(f"dtype {shown(dtype)}; expected float32 or uint8") from error
     if kind == FLOAT32:
         return FLOAT32
     if kind == UINT8:

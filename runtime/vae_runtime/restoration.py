@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from vae_runtime.card import Card
 from vae_runtime.engine import Engine
-from vae_runtime.errors import InputError
+from vae_runtime.errors import InputError, shown
 from vae_runtime.images import Images, as_array, as_floats, is_whole_number
 from vae_runtime.latent import Latents, noise
 
@@ -52,7 +52,7 @@ class Restorer:
             InputError: not a whole number of at least 1.
         """
         if not is_whole_number(steps) or steps < 1:
-            raise InputError(f"steps is {steps!r}; expected a whole number of at least 1")
+            raise InputError(f"steps is {shown(steps)}; expected a whole number of at least 1")
         self._engine, self._steps = engine, int(steps)
         self._spread = spread_of_pixels(engine.card)
         size = engine.latent_size * math.prod(engine.image_shape)
@@ -234,7 +234,7 @@ def require_noise_scale(noise_scale: float) -> float:
     if isinstance(noise_scale, (int, float, np.number)) and 0 < noise_scale <= 10:
         return float(noise_scale)
     raise InputError(
-        f"noise_scale is {noise_scale!r}; expected the standard deviation of the noise, pixels being 0 to 1: "
+        f"noise_scale is {shown(noise_scale)}; expected the standard deviation of the noise, pixels being 0 to 1: "
         "above 0, at most 10"
     )
 

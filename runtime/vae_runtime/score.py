@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from vae_runtime.card import ScoreCalibration
 from vae_runtime.engine import Engine
-from vae_runtime.errors import InputError, NonFiniteError
+from vae_runtime.errors import InputError, NonFiniteError, shown
 from vae_runtime.images import all_finite, as_array, as_floats, is_whole_number
 from vae_runtime.latent import Latents, noise
 from vae_runtime.likelihoods import Numbers, Pixels, nll_of
@@ -58,7 +58,7 @@ class Scorer:
             ResourceLimitError: not enough memory for so many points.
         """
         if not is_whole_number(samples) or samples < 1:
-            raise InputError(f"samples is {samples!r}; expected a whole number of at least 1")
+            raise InputError(f"samples is {shown(samples)}; expected a whole number of at least 1")
         engine.require_room(samples, engine.latent_bytes, "points of a posterior")
         self._engine = engine
         self._nll = nll_of(engine.card.likelihood, engine.source)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vae_runtime.errors import BundleError, InputError, UnsafeBundleError
+from vae_runtime.errors import BundleError, InputError, UnsafeBundleError, shown
 from vae_runtime.members import Members
 
 SUMS = "SHA256SUMS"
@@ -99,7 +99,7 @@ def _as_digest(given: str) -> str:
     digest = given.strip().lower() if isinstance(given, str) else ""
     if not _DIGEST.fullmatch(digest):
         raise InputError(
-            f"expect_sha256 is {given!r}; expected 64 hexadecimal digits: the SHA-256 of the bundle's {SUMS}"
+            f"expect_sha256 is {shown(given)}; expected 64 hexadecimal digits: the SHA-256 of the bundle's {SUMS}"
         )
     return digest
 

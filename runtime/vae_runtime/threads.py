@@ -12,7 +12,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from vae_runtime.errors import InputError
+from vae_runtime.errors import InputError, shown
+from vae_runtime.images import is_whole_number
 
 _ROOT = Path("/")  # tests put a folder of their own here
 
@@ -25,9 +26,11 @@ def thread_count(threads: int | None = None) -> int:
     """
     if threads is None:
         return available_processors()
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise InputError(f"threads is {threads!r}; expected a whole number of at least 1, or None for all")
-    return threads
+    if not is_whole_number(threads) or threads < 1:
+        raise InputError(
+            f"threads is {shown(threads)}; expected a whole number of at least 1, or None for all"
+        )
+    return int(threads)
 
 
 def available_processors() -> int:

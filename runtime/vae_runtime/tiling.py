@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vae_runtime.errors import InputError
+from vae_runtime.errors import InputError, shown
 from vae_runtime.images import Pictures, as_array, is_whole_number, require_finite, to_uint8
 from vae_runtime.memory import require_memory
 
@@ -47,7 +47,10 @@ def grid(
     pictures = _as_pictures(images)
     rows, columns = _shape(len(pictures), rows, columns)
     if not (is_whole_number(padding) and is_whole_number(background) and padding >= 0 <= background <= 255):
-        raise InputError(f"padding {padding}, background {background}; expected at least 0, and 0 to 255")
+        raise InputError(
+            f"padding {shown(padding)}, background {shown(background)}; expected at least 0, and 0 to 255"
+        )
+    padding = int(padding)  # numpy's numbers overflow
     height, width = pictures.shape[1:3]
     _require_possible(rows * (height + padding), columns * (width + padding))
     shape = (rows, height + padding, columns, width + padding, *pictures.shape[3:])
@@ -77,18 +80,20 @@ def _as_pictures(images: npt.NDArray[Any]) -> Pictures:
 def _shape(count: int, rows: int | None, columns: int | None) -> tuple[int, int]:
     for name, value in (("rows", rows), ("columns", columns)):
         if value is not None and (not is_whole_number(value) or value < 1):
-            raise InputError(f"{name} is {value!r}; expected a whole number of at least 1")
+            raise InputError(f"{name} is {shown(value)}; expected a whole number of at least 1")
+    rows, columns = (None if value is None else int(value) for value in (rows, columns))  # numpy's overflow
     if columns is None:
-        columns = math.ceil(count / rows) if rows else math.ceil(math.sqrt(count))
+        columns = -(-count // rows) if rows else math.ceil(math.sqrt(count))
     if rows is None:
-        rows = math.ceil(count / columns)
+        rows = -(-count // columns)
     if rows * columns < count:
-        raise InputError(f"{count} pictures do not fit into {rows} rows of {columns}")
+        raise InputError(f"{count} pictures do not fit into {shown(rows)} rows of {shown(columns)}")
     return rows, columns
 
 
 def _require_possible(height: int, width: int) -> None:
     if max(height, width) > _LONGEST_SIDE or height * width > _MOST_PIXELS:
         raise InputError(
-            f"a sheet of {height}x{width} pixels; expected at most {_LONGEST_SIDE} a side and {_MOST_PIXELS} in all"
+            f"a sheet of {shown(height)}x{shown(width)} pixels; expected at most {_LONGEST_SIDE} a side and "
+            f"{_MOST_PIXELS} in all"
         )

@@ -46,6 +46,7 @@ def test_a_step_of_it_leads_from_one_mean_to_the_other() -> None:
         (np.zeros((2, 3), bool), np.zeros((2, 3)), "latents_with of type bool"),
         ([[0.0, np.nan]], [[0.0, 1.0]], r"latents_with hold nan at index \(0, 1\)"),
         ([[1e300]], [[0.0]], r"directions hold inf at index \(0,\)"),
+        ([[3.0, 1.0], [1.0, 3.0]], [[2.0, 2.0]], "latents with the same mean on both sides"),
         ([[1.0], [1.0, 2.0]], [[0.0]], "latents_with: cannot be made an array"),
     ],
 )

@@ -19,7 +19,7 @@ from typing import NoReturn
 
 import click
 
-from vae_runtime.errors import VaeError, one_line, printable
+from vae_runtime.errors import VaeError, one_line, printable, shortened
 
 UNFORESEEN, USAGE, BAD_INPUT, ENVIRONMENT, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 130, 143
 _CLOSED_PIPE = 141  # 128 + SIGPIPE, as the shell has it
@@ -167,9 +167,10 @@ def _stand_in_for_closed_streams() -> None:
 def on_one_line(text: str) -> str:
     """Return text as one line that a terminal shows as it is: a file's name in it may hold anything.
 
-    White space becomes single spaces; what does not show, or would command the terminal, is escaped.
+    White space becomes single spaces; what does not show, or would command the terminal, is escaped; of a word without
+    end only the beginning is told.
     """
-    return printable(" ".join(text.split()))
+    return shortened(printable(" ".join(text.split())))
 
 
 def _say(name: str, message: str) -> None:

@@ -128,7 +128,12 @@ class Output:
     @property
     def is_picture(self) -> bool:
         """Whether it takes pictures rather than arrays."""
-        return self.kind == ".png" or (self.kind == _FOLDER and self.shard_size is None)
+        return self.is_sheet or (self.kind == _FOLDER and self.shard_size is None)
+
+    @property
+    def is_sheet(self) -> bool:
+        """Whether it takes one picture of all images."""
+        return self.kind == ".png"
 
     @property
     def is_for_people(self) -> bool:

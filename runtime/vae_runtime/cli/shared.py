@@ -73,11 +73,11 @@ def picture_options(command: Command) -> Command:
         click.option("--shard-size", type=click.IntRange(1, MOST),
                      help="A folder holds .npy files of so many images each, not PNGs."),
         whole_number("--scale", least=1, most=64, default=1, help="Enlarge PNGs: pixels a pixel."),
-        whole_number("--padding", least=0, most=64, default=0, help="Pixels between pictures."),
+        whole_number("--padding", least=0, most=64, default=0, help="Pixels between the pictures of one PNG."),
         click.option("--columns", type=click.IntRange(1, _MOST_CELLS),
-                     help="Columns of the grid. [default: as needed]"),
+                     help="Columns of a PNG's grid. [default: as needed]"),
         click.option("--rows", type=click.IntRange(1, _MOST_CELLS),
-                     help="Rows of the grid. [default: as needed]"),
+                     help="Rows of a PNG's grid. [default: as needed]"),
     ):  # fmt: skip
         command = option(command)
     return command

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from vae_runtime.cli.outputs import Layout, Output
     from vae_runtime.latent import Posterior
     from vae_runtime.model import Model
 
@@ -55,7 +56,8 @@ class Work:
             tables=tables,
             shard_size=take("shard_size", None),
         )
-        self.dtype: Any = "float32" if as_float and not self.output.is_picture else "uint8"
+        self.dtype: Any = "float32" if as_float else "uint8"
+        _refuse_without_effect(self.output, self.layout, as_float=as_float)
 
     def __enter__(self) -> Work:
         self.model = open_model(self._options)
@@ -114,6 +116,18 @@ def open_model(options: dict[str, Any]) -> Model:
     gc.freeze()  # what was imported is no garbage now either
     gc.enable()  # from here on it may take hours
     return model
+
+
+def _refuse_without_effect(output: Output, layout: Layout, *, as_float: bool) -> None:
+    """Raise `click.UsageError` where something was asked for that this kind of output cannot have."""
+    impossible = {
+        "--padding is for one PNG": layout.padding > 0 and not output.is_sheet,
+        "--scale is for PNGs": layout.scale > 1 and not output.is_picture,
+        "--float is for arrays, not for PNGs": as_float and output.is_picture,
+    }
+    for why, asked in impossible.items():
+        if asked:
+            raise click.UsageError(f"{why}: it would change nothing of output {output.name!r}")
 
 
 def _require_fit(count: int | None, rows: int | None, columns: int | None) -> None:

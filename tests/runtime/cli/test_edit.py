@@ -136,6 +136,11 @@ def test_a_file_that_is_no_direction_is_refused(
             3,
             "a class of no images; expected one or more",
         ),
+        (
+            ("direction", "--with", "with", "--without", "with"),
+            3,
+            "latents with the same mean on both sides, between which there is no way",
+        ),
         (("edit", "with"), 2, "Missing option '--direction'"),
         (
             ("edit", "with", "--direction", "d.npy", "--strength", "1..nan"),
