@@ -21,7 +21,7 @@ from vae_runtime.streams import Batch, in_order
 
 # Handing so much over costs nothing beside making it.
 _BATCH, _CHUNKS_A_BATCH = 1024, 16
-_AT_ONCE = 4  # batches: at the taker's, being given, being made, and being thought of
+_HELD = 4  # batches at once: the caller's, the one being handed over, the one being made, and the one being planned
 
 _Made = TypeVar("_Made")
 
@@ -39,7 +39,7 @@ class Batches:
         if batch is not None and (not is_whole_number(batch) or batch < 1):
             raise InputError(f"batch is {shown(batch)}; expected a whole number of at least 1, or None")
         size = self.usual_size if batch is None else int(batch)
-        bytes_each = _AT_ONCE * self._engine.bytes_of_one(dtype)
+        bytes_each = _HELD * self._engine.bytes_of_one(dtype)
         self._engine.require_room(size, bytes_each, "images at a time, several times over,")
         return size
 

@@ -24,7 +24,7 @@ PICTURE = f"{_OURS}picture"
 SUM = f"{_OURS}sum"
 """The output that is added for each image's sum, (N, 1) float32: NaN where a pixel is."""
 
-# Field numbers and types of onnx.proto.
+# Field numbers and types of onnx.proto; `onnx_schema` has the names of those that stand as numbers below.
 _GRAPH = 7
 _NODE, _INITIALIZER, _OUTPUT = 1, 5, 12
 _FLOAT, _UINT8 = 1, 2

@@ -21,7 +21,7 @@ _SLACK = 1e-5
 
 _FLOAT32 = np.dtype(np.float32)
 
-# Numbers in one call of BLAS: of more than 10,000 OpenBLAS wakes threads of its own.
+# Numbers in one call of BLAS: beyond 10,000 OpenBLAS wakes threads of its own.
 _FEW = 8192
 
 

@@ -34,8 +34,8 @@ def load(
 ) -> Model:
     """Open a model. Nothing of a bundle is opened but SHA256SUMS and the graphs, each once, and nothing outside.
 
-    The way back from a learned prior, or its density, is read and compared with its sum like all graphs; scanned, and
-    opened by onnxruntime, it is by the first call that needs it.
+    The way back from a learned prior, or its density, is read and compared with its sum like all graphs, but scanned
+    and opened by onnxruntime only in the first call that needs it.
 
     Args:
         name_or_path: a shipped model (see `shipped_models`), or the folder of a bundle.
@@ -44,8 +44,8 @@ def load(
         threads: how many threads a large request may use on the CPU. None: every processor that this
             process may use by its affinity and its container's quota.
         check_finite: refuse NaN and infinity in what goes into the model and in what comes out of it. Without
-            it neither is looked at for them: what an image or a latent with NaN gives is NaN or nonsense, for
-            that one alone, and pictures (uint8) are 0 there.
+            it neither is checked: an image or a latent with NaN gives NaN or nonsense, for itself alone, and
+            pictures (uint8) are 0 there.
         tf32: let CUDA multiply numbers of which it keeps 10 bits of mantissa (TensorFloat-32), which is faster and
             changes pictures by a thousandth. Elsewhere it changes nothing.
         expect_sha256: the SHA-256, as 64 hexadecimal digits, that the bundle's SHA256SUMS must have. Sums
@@ -101,7 +101,7 @@ class Model(GenerativeModel):
             As `decode`.
 
         Raises:
-            InputError: as `encode`, or a direction that is none of this model's latent space.
+            InputError: as `encode`; a direction other than (D,) finite numbers, or a strength that is no finite number.
             NonFiniteError, ResourceLimitError: as `decode`.
         """
         along = as_direction(direction, self._engine.latent_size)
@@ -126,16 +126,16 @@ class Model(GenerativeModel):
         Args:
             images: as `encode`. What stands where a pixel is missing does not matter, NaN included.
             mask: (H, W) for all images, or (N, H, W), bool: True where a pixel is missing.
-            steps: the most that are gone for an image on the way to the most probable latent.
-            seed: draw from what is probable instead; another seed fills in something else. Nearly so: from a normal
-                distribution about the most probable latent (Laplace).
+            steps: the most steps that are taken towards the most probable latent of an image.
+            seed: draw from what is probable instead; another seed fills in something else. The draw is approximate:
+                from a normal distribution about the most probable latent (Laplace).
             dtype: `float32` for images, `uint8` for pictures.
 
         Returns:
             As `decode`. Pixels that are not missing are those that were given, to the bit.
 
         Raises:
-            InputError: as `encode`, or a mask, steps or seed that are none.
+            InputError: as `encode`; a mask of another type or shape; steps below 1, or a seed below 0.
             NonFiniteError, ResourceLimitError: as `decode`.
         """
         asked = image_dtype(dtype)
@@ -165,7 +165,7 @@ class Model(GenerativeModel):
             As `decode`.
 
         Raises:
-            InputError: as `encode`, or a noise scale or steps that are none.
+            InputError: as `encode`; a noise scale that is not above 0 and at most 10, or steps below 1.
             NonFiniteError, ResourceLimitError: as `decode`.
         """
         asked, scale = image_dtype(dtype), require_noise_scale(noise_scale)
@@ -177,7 +177,7 @@ class Model(GenerativeModel):
     def score(self, images: npt.ArrayLike, *, samples: int = 1, seed: int | None = 0) -> Score:
         """Return how strange images are to the model: their negative ELBO, in nats.
 
-        The prior is the standard normal that the model was trained beside, also where another was learned afterwards.
+        The prior is the standard normal that the model was trained with, also where another was learned afterwards.
 
         Args:
             images: as `encode`.

@@ -63,7 +63,7 @@ class ObservationNoise:
         return means
 
     def _numbers(self, shape: tuple[int, ...], begins_at: int) -> Images:
-        """Return standard normal numbers for a Gaussian, and else such as lie evenly between 0 and 1."""
+        """Return standard normal numbers for a Gaussian, uniform ones in [0, 1) for the other likelihoods."""
         source = np.random.Philox(key=self._key)
         generator, fresh = np.random.Generator(source), source.state
         draw = generator.standard_normal if self._likelihood == "gaussian" else generator.random
@@ -76,10 +76,10 @@ class ObservationNoise:
         return numbers
 
 
-def _as_logistic(even: Images) -> Images:
-    """Turn numbers in [0, 1) into such of a logistic distribution with standard deviation 1, in place."""
-    np.clip(even, _SMALLEST, None, out=even)  # of 0 the logarithm is infinite
-    even /= 1.0 - even
-    np.log(even, out=even)
-    even *= np.float32(1.0 / LOGISTIC_DEVIATION)
-    return even
+def _as_logistic(uniform: Images) -> Images:
+    """Turn uniform numbers in [0, 1) into draws of a logistic distribution with standard deviation 1, in place."""
+    np.clip(uniform, _SMALLEST, None, out=uniform)  # the logarithm of 0 is infinite
+    uniform /= 1.0 - uniform
+    np.log(uniform, out=uniform)
+    uniform *= np.float32(1.0 / LOGISTIC_DEVIATION)
+    return uniform

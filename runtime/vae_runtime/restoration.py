@@ -31,11 +31,14 @@ STEPS = 12
 Mask = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.float32]
 
-# What the decoder does not draw of an image lies in patches, not in every pixel for itself: believing each pixel half
-# as much fills a missing half by a decibel better, and harms nothing.
-_CARELESSNESS = 2.0
+# Factor on the standard deviation of pixels. What the decoder does not draw of an image lies in patches, so that the
+# errors of neighbouring pixels are no independent evidence: twice the standard deviation fills a missing half by a
+# decibel better, and harms nothing.
+_INFLATION = 2.0
 _SIDE_STEP = 0.3  # standard deviations of the prior: integer graphs do not see smaller ones
 _SETTLED = 0.1  # nats
+# Levenberg's and Marquardt's damping: to begin with, its factor after a step that gained nothing, its factor after one
+# that did, and where an image is given up.
 _DAMPING, _CALMER, _BOLDER, _MOST_DAMPING = 0.1, 8.0, 0.25, 1e5
 _NUMBERS_AT_ONCE = 1 << 20  # in the derivatives of all images of a piece: 4 MB, for the processor's cache
 _UNKNOWN_SPREAD = 0.1  # of pixels about what is drawn, where a card tells neither spread nor PSNR
@@ -72,7 +75,7 @@ class Restorer:
         """
         eps = None if seed is None else noise(len(images), self._engine.latent_size, seed)
         restored = self._engine.new_images(len(images), "float32")
-        belief = np.float32((_CARELESSNESS * self._spread) ** -2)
+        belief = np.float32((_INFLATION * self._spread) ** -2)
 
         def work(piece: slice) -> None:
             given = as_floats(images[piece])
@@ -89,8 +92,9 @@ class Restorer:
     def denoise(self, images: npt.NDArray[Any], noise_scale: float) -> Images:
         """Take noise of a known standard deviation away; (N, C, H, W) float32 or pictures, to (N, C, H, W) float32."""
         restored = self._engine.new_images(len(images), "float32")
-        belief = np.float32(1.0 / ((_CARELESSNESS * self._spread) ** 2 + noise_scale**2))
-        # What a pixel is, given what the decoder draws there (spread s) and what came with noise.
+        belief = np.float32(1.0 / ((_INFLATION * self._spread) ** 2 + noise_scale**2))
+        # The posterior mean of a pixel between two normal distributions: about what the decoder draws there, and about
+        # what came with noise.
         kept = np.float32(self._spread**2 / (self._spread**2 + noise_scale**2))
 
         def work(piece: slice) -> None:
@@ -143,7 +147,7 @@ class Fit:
         self._unsettled = np.arange(len(latents))
 
     def step(self) -> bool:
-        """Go a step, and say whether there is any left to go."""
+        """Take a Levenberg-Marquardt step for each image that has not settled; return whether any is left."""
         rows = self._unsettled
         slopes, curvature = self._derivatives(rows)
         self._curvature[rows] = curvature
@@ -230,7 +234,7 @@ def without_missing(images: npt.NDArray[Any], mask: Mask) -> npt.NDArray[Any]:
 
 
 def require_noise_scale(noise_scale: float) -> float:
-    """Return the standard deviation of noise, or raise `InputError` where it is none."""
+    """Return the standard deviation of noise, or raise `InputError` where it cannot be one."""
     if isinstance(noise_scale, (int, float, np.number)) and 0 < noise_scale <= 10:
         return float(noise_scale)
     raise InputError(

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 Batch = npt.NDArray[np.float32]
 
-# What DESIGN and the README promise of every graph: input, then outputs.
+# What the README promises of every graph: input, then outputs.
 SIGNATURES = {
     "encoder": ("image", ("mean", "logvar")),
     "decoder": ("latent", ("image",)),
@@ -193,9 +193,8 @@ def _open_on(data: bytes, about: _About, name: str) -> _Opened:
     if about.card.role == "decoder" and name in MAKE_PICTURES:
         try:
             return _Opened(_session(with_pictures(data, about.card.image_shape), about, name), name, True)
-        except (
-            VaeError
-        ) as error:  # perhaps of what was added: an operator that this release does not have there
+        except VaeError as error:
+            # Perhaps only of what was added: an operator that this release does not have there.
             _log.info("pictures are made on the processor: %s", error)
     return _Opened(_session(data, about, name), name, False)
 
@@ -255,7 +254,7 @@ def _options(onnxruntime: Any, seen: Scan, name: str) -> Any:
         "optimization.constant_folding_max_output_size_in_bytes": str(_MOST_FOLDED // max(1, seen.nodes)),
     }
     if name in GPUS and _ON_THE_PROCESSOR not in seen.operators:
-        # Or a provider that takes no node at all would open, too.
+        # Otherwise a provider that takes no node at all would open, too.
         entries["session.disable_cpu_ep_fallback"] = "1"
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
@@ -266,7 +265,7 @@ def _providers(name: str, *, tf32: bool) -> list[tuple[str, dict[str, str]]]:
     """Return what to open, in the order of preference, and how."""
     # TF32 keeps 10 bits of a factor's mantissa: the pictures differ from the CPU's by 1e-3 then.
     options = {"cuda": {"use_tf32": str(int(tf32))}}
-    # CUDA takes the nodes that TensorRT does not: else the processor would have to, which it must not.
+    # CUDA takes the nodes that TensorRT does not; the processor must not.
     names = (name, "cuda") if name == "tensorrt" else (name,)
     return [(ONNXRUNTIME_NAMES[each], options.get(each, {})) for each in names]
 

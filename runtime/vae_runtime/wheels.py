@@ -48,6 +48,9 @@ def installed_wheels() -> dict[str, str]:
             versions[name] = metadata.version(name) or _UNKNOWN
         except metadata.PackageNotFoundError:
             continue
-        except (KeyError, DeprecationWarning):  # damaged metadata tell none: what newer Pythons make of that
+        except (
+            KeyError,
+            DeprecationWarning,
+        ):  # damaged metadata names no version; newer Pythons raise one of these
             versions[name] = _UNKNOWN
     return versions

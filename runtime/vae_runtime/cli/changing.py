@@ -162,7 +162,7 @@ def denoise(images: tuple[Path, ...], noise_scale: float, limit: int | None, **o
 
 
 def _write_beside(work: Work, before: Any, after: Any, what: str) -> None:
-    """Write images: in a sheet each beside what it was made of, else alone."""
+    """Write images: in a PNG each right of what it was made of, in other outputs alone."""
     if work.output.kind == ".png":
         from vae_runtime.cli.sheets import beside_each_other
 

@@ -1,7 +1,7 @@
 """What libtiff has to say of damaged files.
 
 Left alone it prints that to stderr, several lines of it, and Pillow takes the pixels that it gives all the
-same: the rest of a fax after a damaged line, say. Pillow has no way to hear it.
+same: the rest of a fax after a damaged line, say. Pillow offers no way to be told.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def read_mask(
 
     Raises:
         click.UsageError: neither, or a box that reaches beyond the image.
-        InputError: a file that is none.
+        InputError: a file that is neither a picture nor a mask of this shape.
     """
     if path is None and not boxes:
         raise click.UsageError("nothing is missing; expected --mask FILE or --box X,Y,WIDTH,HEIGHT")

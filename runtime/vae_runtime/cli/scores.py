@@ -29,7 +29,7 @@ Table = npt.NDArray[np.float64]
 
 
 def check_above(above: float | None, output: Output) -> None:
-    """Raise `click.UsageError` unless it is a percentile, and the output can say which images are left."""
+    """Raise `click.UsageError` where images are to be left out and the output cannot say which are left."""
     if above is None:
         return
     if output.kind in (".npy", "-"):
