@@ -72,7 +72,7 @@ def _coders(graphs: Mapping[str, onnx.ModelProto], card: Card, source: str) -> C
         of_card = (card.image_shape, card.latent_size)
         if (config.image_shape, config.latent_size) != of_card:
             raise ValueError(f"its recipe is of another model than its card, of images and latents {of_card}")
-    return model_from_weights(config, weights, source).eval().requires_grad_(requires_grad=False)
+    return model_from_weights(config, weights, source).eval().requires_grad_(False)
 
 
 def _classic(
@@ -97,6 +97,6 @@ def _prior(graph: onnx.ModelProto, card: Card, source: str) -> Prior:
 
 
 def _tensors(graph: onnx.ModelProto) -> dict[str, Tensor]:
-    """Return a graph's weights by name; shapes, which are whole numbers, are none."""
+    """Return a graph's weights by name: its float32 tensors, and not its shapes, which are whole numbers."""
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
     return {name: torch.tensor(array) for name, array in arrays.items() if array.dtype == np.float32}

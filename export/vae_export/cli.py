@@ -17,6 +17,7 @@ from vae_runtime.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.status import Status
     from rich.table import Table
 
     from vae_export.bundle import Report
@@ -180,10 +181,10 @@ def _beside(source: Path, precision: str) -> Path:
     return (source.absolute().parents[1] if is_checkpoint else source) / "bundle"
 
 
-def _say(console: Console, status: object, step: str) -> None:
+def _say(console: Console, status: Status, step: str) -> None:
     """Show the step: in the line with the spinner on a terminal, as a line of its own elsewhere."""
     if console.is_terminal:
-        status.update(step)  # type: ignore[attr-defined]  # rich.status.Status, imported lazily
+        status.update(step)
     else:
         console.print(step)
 

@@ -14,7 +14,6 @@ from vae_runtime.installation import import_onnxruntime
 _log = logging.getLogger(__name__)
 
 OLDEST_OPSET = 15
-DEFAULT_OPSET = 17
 
 
 def supported_opsets() -> range:

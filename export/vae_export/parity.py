@@ -24,7 +24,7 @@ from vae_runtime.model import Model
 
 BATCH_SIZES = (1, 2, 7, 64)
 
-# Where the prior puts about one latent in a thousand million, and beyond.
+# Standard deviations: the standard normal puts one number in 500 million so far out.
 _TAIL = 6.0
 _SEED = 20_140_416
 

@@ -205,7 +205,7 @@ def _bias(layer: nn.ConvTranspose2d) -> Tensor:
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     """Return a linear layer of the weights, in float32."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0]).requires_grad_(requires_grad=False)
+    layer = nn.Linear(weight.shape[1], weight.shape[0]).requires_grad_(False)
     layer.weight.copy_(weight)
     layer.bias.copy_(bias)
     return layer
@@ -214,7 +214,7 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
 def _convolution(weight: Tensor, bias: Tensor, repeats: int) -> nn.Conv2d:
     """Return a 3x3 convolution whose outputs have the biases, each for so many channels in a row."""
     outputs, inputs = weight.shape[:2]
-    layer = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1).requires_grad_(requires_grad=False)
+    layer = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1).requires_grad_(False)
     layer.weight.copy_(weight)
     layer.get_parameter("bias").copy_(bias.repeat_interleave(repeats))
     return layer

@@ -10,15 +10,14 @@ from onnxscript import onnx_opset
 
 from vae_export import opsets
 from vae_export.errors import OpsetError
-from vae_export.opsets import DEFAULT_OPSET, ir_version_for, require_supported, supported_opsets
+from vae_export.opsets import ir_version_for, require_supported, supported_opsets
 
 
 def test_opsets_from_15_on_without_a_gap_are_supported_17_among_them() -> None:
     supported = supported_opsets()
     assert supported[0] == 15
     assert list(supported) == list(range(15, supported[-1] + 1))
-    assert DEFAULT_OPSET == 17
-    assert DEFAULT_OPSET in supported
+    assert 17 in supported
     assert supported[-1] >= 20
 
 
