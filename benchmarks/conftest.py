@@ -18,6 +18,7 @@ from measuring.report import as_lines, noise_line, promise_lines, write_json, wr
 from measuring.rows import Row
 from vae_export.bundle import Settings, export_bundle
 from vae_export.sources import load_source
+from vae_runtime.images import to_float
 from vae_training.config import Config, ModelConfig, TrainingConfig
 from vae_training.data import ImageSet, load_images
 from vae_training.loop import Trainer
@@ -67,7 +68,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for line in promise_lines(rows):
         terminalreporter.write_line(line)
     if config.getoption("--save-results"):
-        terminalreporter.write_line(f"\nwritten: {_save(rows, machine)}.json, .md and .png")
+        terminalreporter.write_line(f"\nwritten: {_save(rows, machine)}.*")
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -84,9 +85,11 @@ def _save(rows: list[Row], machine: dict[str, object]) -> Path:
     target = _RESULTS / device_slug()
     title = " + ".join(str(machine[key]) for key in ("processor", "gpu") if machine[key])
     chart = target.with_name(f"{target.name}.png")
-    draw_throughput(chart, rows, f"{title}, {machine['processors']} processors: images a second by batch")
+    drawn = draw_throughput(
+        chart, rows, f"{title}, {machine['processors']} processors: images a second by batch"
+    )
     write_json(target.with_name(f"{target.name}.json"), rows, machine)
-    write_markdown(target.with_name(f"{target.name}.md"), rows, machine, chart)
+    write_markdown(target.with_name(f"{target.name}.md"), rows, machine, chart if drawn else None)
     return target
 
 
@@ -136,8 +139,7 @@ def classic(tmp_path_factory: pytest.TempPathFactory, faces: ImageSet) -> Classi
 @pytest.fixture(scope="session")
 def images(faces: ImageSet) -> Array:
     """(4096, 1, 24, 24) float32 in [0, 1]."""
-    chosen = np.moveaxis(faces.images[:_IMAGES], -1, 1)
-    return np.ascontiguousarray(np.divide(chosen, 255, dtype=np.float32))
+    return to_float(faces.images[:_IMAGES])
 
 
 @pytest.fixture(scope="session")

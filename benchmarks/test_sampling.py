@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -23,6 +22,7 @@ from measuring.machine import require_device
 from measuring.promises import COMPILED, ONE_BY_ONE, OURS_INT8, OURS_PLAIN, SAMPLING
 from measuring.rows import Row
 from measuring.turns import Call, measure_in_turns, time_of
+from vae_export.quality import mean_psnr
 from vae_runtime import load
 from vae_training.compiling import has_compiler
 from vae_training.config import ModelConfig
@@ -114,5 +114,4 @@ def _psnr(classic: Classic) -> float:
         load(bundle, provider="cpu").sample(_COMPARED, seed=0)
         for bundle in (classic.bundle, classic.int8_bundle)
     )
-    squared = np.square(exact.astype(np.float64) - rounded).reshape(_COMPARED, -1).mean(axis=1)
-    return float(np.mean(-10.0 * np.log10(np.maximum(squared, 1e-10))))
+    return mean_psnr(exact, rounded)

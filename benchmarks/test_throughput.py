@@ -65,39 +65,28 @@ def test_throughput(
     require_agreement(calls, device)
     measured = measure_in_turns(benchmark, {**calls, LIMIT: matrix_product(device)}, turns=_TURNS)
 
-    for row in rows_of(ways, measured, direction, batch, device, f"{direction}, batch {batch:,}", direction):
-        record(row)
-
-
-def rows_of(
-    ways: list[Implementation],
-    measured: dict[str, list[float]],
-    direction: str,
-    images: int,
-    device: str,
-    group: str,
-    series: str = "",
-) -> list[Row]:
     if not measured:
-        return []
-    rows = [
-        Row(
-            group,
-            way.name,
-            device,
-            measured[way.name],
-            images,
-            role="reference" if way.is_reference else "measured",
-            series=series,
+        return
+    group = f"{direction}, batch {batch:,}"
+    for way in ways:
+        record(
+            Row(
+                group,
+                way.name,
+                device,
+                measured[way.name],
+                batch,
+                role="reference" if way.is_reference else "measured",
+                series=direction,
+            )
         )
-        for way in ways
-    ]
-    limit = limit_row(
-        measured[LIMIT],
-        multiply_adds=_MULTIPLY_ADDS[direction],
-        images=images,
-        device=device,
-        group=group,
-        series=series,
+    record(
+        limit_row(
+            measured[LIMIT],
+            multiply_adds=_MULTIPLY_ADDS[direction],
+            images=batch,
+            device=device,
+            group=group,
+            series=direction,
+        )
     )
-    return [*rows, limit]

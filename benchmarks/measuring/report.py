@@ -53,11 +53,13 @@ def write_json(path: Path, rows: Sequence[Row], machine: Mapping[str, Any]) -> N
     path.write_text(json.dumps({"machine": machine, "rows": records}, indent=2) + "\n", encoding="utf-8")
 
 
-def write_markdown(path: Path, rows: Sequence[Row], machine: Mapping[str, Any], chart: Path) -> None:
-    """Write the table as Markdown, with the chart."""
+def write_markdown(path: Path, rows: Sequence[Row], machine: Mapping[str, Any], chart: Path | None) -> None:
+    """Write the table as Markdown, with the chart, where one was drawn."""
     lines = [f"# {machine['processor']}, {machine['processors']} processors", ""]
     lines += [f"- {name}: {value}" for name, value in machine.items() if value is not None]
-    lines += ["", noise_line(rows), "", f"![Images a second by batch]({chart.name})"]
+    lines += ["", noise_line(rows)]
+    if chart is not None:
+        lines += ["", f"![Images a second by batch]({chart.name})"]
     lines += ["", "## Promises", "", _piped(_PROMISE_HEADINGS), "| --- | --- | ---: | ---: | --- |"]
     lines += [_piped(cells) for cells in _promise_cells(rows)]
     for key, group in grouped(rows).items():
