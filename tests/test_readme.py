@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import io
 import os
 import re
@@ -89,9 +91,12 @@ def test_the_web_service_answers_with_a_picture(folder: Path, environment: dict[
         assert size_of(io.BytesIO(first)) == (24, 24)
         assert _fetch(f"http://127.0.0.1:{port}/faces/7", service) == first
         assert _fetch(f"http://127.0.0.1:{port}/faces/8", service) != first
+        for other in ("/favicon.ico", "/", "/faces/x", "/faces/-1", f"/faces/{'9' * 5000}"):
+            assert _status(port, other) == 404
     finally:
         service.terminate()
-        service.communicate()
+        _, said = service.communicate()
+    assert b"Traceback" not in said
 
 
 @pytest.mark.long
@@ -133,6 +138,13 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _status(port: int, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        return connection.getresponse().status
 
 
 def _fetch(url: str, service: subprocess.Popen[bytes]) -> bytes:

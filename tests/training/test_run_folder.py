@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from vae_runtime import locks
 from vae_runtime.scratch import scratch_beside
+from vae_training import run_folder
 from vae_training.config import Config, TrainingConfig
 from vae_training.errors import CheckpointError, ConfigError, FolderInUseError
-from vae_training.run_folder import RunFolder, next_free_folder
+from vae_training.run_folder import RunFolder, next_free_folder, next_free_folder_locked
 
 ROWS = [
     {"epoch": 1, "loss": 3.25, "reconstruction": 3.0, "kl": 0.5},
@@ -237,3 +238,18 @@ def test_the_next_folder_is_the_first_free_number(tmp_path: Path) -> None:
     assert next_free_folder(tmp_path, "faces") == tmp_path / "faces-3"
     assert next_free_folder(tmp_path, "digits") == tmp_path / "digits-1"
     assert next_free_folder(tmp_path / "runs", "faces") == tmp_path / "runs" / "faces-1"
+
+
+def test_of_runs_that_begin_together_each_gets_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, three = (tmp_path / f"faces-{number}" for number in (1, 2, 3))
+    # Each looks for a free number before the one before it has made its folder; the third's was used up meanwhile.
+    free = iter([one, one, two, two, three])
+    monkeypatch.setattr(run_folder, "next_free_folder", lambda *_: next(free))
+    with next_free_folder_locked(tmp_path, "faces") as first:
+        with next_free_folder_locked(tmp_path, "faces") as second:
+            (second.path / "loss.png").touch()
+        with next_free_folder_locked(tmp_path, "faces") as third:
+            assert [first.path, second.path, third.path] == [one, two, three]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["loss.png"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,25 +160,34 @@ def _settings(config_file: Path | None, options: dict[str, Any]) -> Config:
 def _start(
     config: Config, output: Path | None, save_every: int | None, *, dry_run: bool, quiet: bool
 ) -> None:
+    from vae_training.device import choose_device
     from vae_training.loop import Trainer, fit_model_to_images
-    from vae_training.run_folder import RunFolder, next_free_folder
+    from vae_training.run_folder import RunFolder, next_free_folder_locked
 
     _prepare_process()
+    # What would be refused in the end is refused before images are read.
+    choose_device(config.training.device)
+    if output is not None:
+        RunFolder(output).refuse_in_use()
+        RunFolder(output).refuse_used()
     images = _load(config, quiet=quiet)
     config = fit_model_to_images(config, images)
-    folder = RunFolder(output or next_free_folder(_RUNS, images.name))
-    folder.refuse_in_use()
-    folder.refuse_used()
-    trainer = Trainer(config, images, folder, _observer(quiet=quiet), save_every=save_every)
-    del images  # the trainer has its own copy
-    _begin(trainer)
     if dry_run:
         from vae_training.dry_run import describe_run
 
+        trainer = Trainer(config, images, RunFolder(output or _RUNS), save_every=save_every)
+        _begin(trainer)
         click.echo(describe_run(trainer), nl=False)
         return
-    with folder.locked():
-        folder.refuse_used()  # now that nobody else can begin in it
+    with ExitStack() as stack:
+        if output is None:
+            folder = stack.enter_context(next_free_folder_locked(_RUNS, images.name))
+        else:
+            folder = RunFolder(output)
+            stack.enter_context(folder.locked_unused())
+        trainer = Trainer(config, images, folder, _observer(quiet=quiet), save_every=save_every)
+        del images  # the trainer has its own copy
+        _begin(trainer)
         folder.write_config(config)
         _run(trainer)
     _point_out(folder.path, quiet=quiet)
@@ -201,6 +211,7 @@ def _run(trainer: Trainer) -> None:
 
 def _resume(path: Path, options: dict[str, Any], save_every: int | None, *, quiet: bool) -> None:
     from vae_training.checkpoint import newest_checkpoint
+    from vae_training.device import choose_device
     from vae_training.loop import Trainer, fit_model_to_images
     from vae_training.run_folder import RunFolder
 
@@ -214,6 +225,7 @@ def _resume(path: Path, options: dict[str, Any], save_every: int | None, *, quie
         if checkpoint and checkpoint.is_complete(config):
             done = checkpoint.position.epoch
             raise click.UsageError(f"{path} is complete: {done} epochs are done. Give more with --epochs")
+        choose_device(config.training.device)
         images = _load(config, quiet=quiet)
         if checkpoint is None:
             if not quiet:

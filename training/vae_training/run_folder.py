@@ -142,6 +142,18 @@ class RunFolder:
                 )
             yield
 
+    @contextlib.contextmanager
+    def locked_unused(self) -> Iterator[None]:
+        """Lock it, as `locked` does, for a new run.
+
+        Raises:
+            FolderInUseError, EnvironmentProblem: as of `locked`.
+            ConfigError: there is something in it already.
+        """
+        with self.locked():
+            self.refuse_used()
+            yield
+
     def _in_use(self) -> FolderInUseError:
         try:
             number, host = read_file(self.lock, _LARGEST_LOCK).decode().split(maxsplit=1)
@@ -207,6 +219,24 @@ def read_checkpoint(path: Path) -> Checkpoint:
     folder = RunFolder(path)
     folder.require_run()
     return newest_checkpoint(folder.checkpoints)
+
+
+@contextlib.contextmanager
+def next_free_folder_locked(parent: Path, name: str) -> Iterator[RunFolder]:
+    """Lock the next free folder while the block runs: of processes that begin together, each gets one of its own.
+
+    Raises:
+        EnvironmentProblem: it cannot be made.
+    """
+    while True:
+        folder = RunFolder(next_free_folder(parent, name))
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(folder.locked_unused())
+            except (FolderInUseError, ConfigError):  # another process was quicker
+                continue
+            yield folder
+            return
 
 
 def next_free_folder(parent: Path, name: str) -> Path:

@@ -97,6 +97,7 @@ def test_a_folder_that_cannot_be_written_to_is_exit_code_4(folder: Path, vae_tra
         (["evaluate", ""], 2, "the name is empty"),
         (["--data", "bars.npy", "-o", "used"], 3, "used exists and is not empty"),
         (["--data", "bars.npy", "-o", "bars.npy"], 3, "bars.npy is not a folder"),
+        (["--data", "text.npy", "-o", "used"], 3, "used exists and is not empty"),  # told before images are read
     ],
 )
 def test_every_error_is_one_line_and_nothing_is_written(
@@ -119,7 +120,8 @@ def test_every_error_is_one_line_and_nothing_is_written(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
 def test_cuda_where_there_is_none_is_an_error_of_the_environment(folder: Path, vae_train_here: Here) -> None:
-    ended = vae_train_here("--data", "bars.npy", "--device", "cuda", "-o", "run")
+    (folder / "text.npy").write_text("not an array, which is never read\n")
+    ended = vae_train_here("--data", "text.npy", "--device", "cuda", "-o", "run")
     assert (ended.code, ended.out) == (4, "")
     assert ended.err.startswith("vae-train: error: device 'cuda' is not available")
     assert ended.err.count("\n") == 1
