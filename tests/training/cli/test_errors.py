@@ -97,7 +97,11 @@ def test_a_folder_that_cannot_be_written_to_is_exit_code_4(folder: Path, vae_tra
         (["evaluate", ""], 2, "the name is empty"),
         (["--data", "bars.npy", "-o", "used"], 3, "used exists and is not empty"),
         (["--data", "bars.npy", "-o", "bars.npy"], 3, "bars.npy is not a folder"),
-        (["--data", "text.npy", "-o", "used"], 3, "used exists and is not empty"),  # told before images are read
+        (
+            ["--data", "text.npy", "-o", "used"],
+            3,
+            "used exists and is not empty",
+        ),  # told before images are read
     ],
 )
 def test_every_error_is_one_line_and_nothing_is_written(
