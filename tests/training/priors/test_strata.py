@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vae_training.priors.strata import Strata, _quantile
+from vae_training.priors.strata import Strata, normal_quantile
 
 NORMAL = NormalDist()
 WEIGHTS = {
@@ -84,7 +84,9 @@ def test_tails_are_not_cut_where_float32_would_round_probabilities_to_one() -> N
 def test_the_quantile_function_is_that_of_the_standard_library() -> None:
     probabilities = torch.logspace(np.log10(1.5e-11), np.log10(0.5), 3001, dtype=torch.float64).float()
     expected = [NORMAL.inv_cdf(float(p)) for p in probabilities]
-    np.testing.assert_allclose(_quantile(probabilities[:, None])[:, 0].numpy(), expected, rtol=0, atol=5e-6)
+    np.testing.assert_allclose(
+        normal_quantile(probabilities[:, None])[:, 0].numpy(), expected, rtol=0, atol=5e-6
+    )
 
 
 def test_weights_are_those_that_it_was_made_of(weights: Tensor) -> None:

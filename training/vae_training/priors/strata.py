@@ -97,7 +97,7 @@ class Strata(nn.Module):
         half = 0.5 * (end - number)
         points = (number + half) + half * self._nodes
         integral = sign * half * (torch.exp(-0.5 * points * points) @ self._node_weights)
-        return -sign * _quantile((integral * factor).clamp(_LEAST, 0.5))
+        return -sign * normal_quantile((integral * factor).clamp(_LEAST, 0.5))
 
 
 def _is_above(number: Tensor, threshold: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ def _is_above(number: Tensor, threshold: Tensor) -> Tensor:
     return torch.relu(number - threshold).bool().to(number.dtype)
 
 
-def _quantile(probability: Tensor) -> Tensor:
+def normal_quantile(probability: Tensor) -> Tensor:
     """Return the standard normal quantile of probabilities from `_LEAST` to one half."""
     is_far = _is_above(0.5 - probability, torch.full_like(probability[:1], _CENTRE))
     below = probability.clamp_min(0.5 - _CENTRE) - 0.5
