@@ -162,7 +162,13 @@ def compare(
             tolerances.latent,
         )
 
-    def image(inputs: str, batches: list[Array], expected: Any, found: Any, psnr: float | None) -> Difference:
+    def image(
+        inputs: str,
+        batches: list[Array],
+        expected: Callable[[Array], Array],
+        found: Callable[[Array], Array],
+        psnr: float | None,
+    ) -> Difference:
         return difference("image", inputs, batches, expected, found, tolerances.image, psnr)
 
     def sample_latents(drawn: Array) -> Array:
@@ -196,8 +202,8 @@ def difference(
     output: str,
     inputs: str,
     batches: list[Array],
-    expected: Callable[[Array], Any],
-    found: Callable[[Array], Any],
+    expected: Callable[[Array], npt.NDArray[np.floating[Any]]],
+    found: Callable[[Array], npt.NDArray[np.floating[Any]]],
     limit: float,
     least_psnr: float | None = None,
 ) -> Difference:

@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.lib.format as npy_format
@@ -79,7 +79,7 @@ class NpyHeader:
         return self.offset + self.count * self.dtype.itemsize
 
     @property
-    def order(self) -> Any:
+    def order(self) -> Literal["C", "F"]:
         """How numpy names it."""
         return "F" if self.fortran_order else "C"
 

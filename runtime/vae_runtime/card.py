@@ -233,7 +233,7 @@ def _parse(text: str, source: str) -> dict[str, Any]:
     return record
 
 
-def _is_deeper(value: Any, levels: int) -> bool:
+def _is_deeper(value: object, levels: int) -> bool:
     """Whether objects and lists lie within each other in more than so many levels."""
     if not isinstance(value, (dict, list)):
         return False

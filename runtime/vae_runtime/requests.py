@@ -20,7 +20,7 @@ FLOAT32, UINT8 = np.dtype(np.float32), np.dtype(np.uint8)
 _HOTTEST = 1e30  # far below the largest float32: noise times this is finite
 
 
-def as_count(n: Any) -> int:
+def as_count(n: object) -> int:
     """Return how many were asked for, or raise `InputError` unless it is a whole number of at least 0."""
     if not is_whole_number(n) or n < 0:
         raise InputError(f"n is {shown(n)}; expected a whole number of at least 0")

@@ -185,7 +185,10 @@ class Fit:
         slopes = np.matmul(believed, missed[..., None])[..., 0].astype(np.float64) - self.latents[rows]
         return slopes, curvature
 
-    def _energy(self, rows: Any, latents: Latents, made: Pixels) -> npt.NDArray[np.float64]:
+    def _energy(
+        self, rows: slice | npt.NDArray[np.intp], latents: Latents, made: Pixels
+    ) -> npt.NDArray[np.float64]:
+        """Return the nats that are made as small as can be, of some of the images: (n,)."""
         squares = np.square(made - self._images[rows]) * self._beliefs[rows]
         nats: npt.NDArray[np.float64] = 0.5 * (
             squares.sum(axis=1, dtype=np.float64) + np.square(latents).sum(axis=1, dtype=np.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -224,7 +225,7 @@ def _session(data: bytes, about: _About, name: str) -> Any:
 
 
 def _refusal(
-    error: Exception, onnxruntime: Any, about: _About, name: str, complaint: str
+    error: Exception, onnxruntime: ModuleType, about: _About, name: str, complaint: str
 ) -> BundleError | EnvironmentProblem:
     """Return what it means that onnxruntime did not open a graph: is the graph, the provider or memory at fault?"""
     reason, source, seen = one_line(error), about.source, about.seen
@@ -239,7 +240,7 @@ def _refusal(
     return BundleError(f"{source}: onnxruntime cannot open it: {reason}")
 
 
-def _options(onnxruntime: Any, seen: Scan, name: str) -> Any:
+def _options(onnxruntime: ModuleType, seen: Scan, name: str) -> Any:
     options = onnxruntime.SessionOptions()
     # One thread inside: large requests are split over threads outside (see `chunks`), which is faster
     # for graphs this small, and leaves no pool of threads behind that a fork would lose.
@@ -270,7 +271,7 @@ def _providers(name: str, *, tf32: bool) -> list[tuple[str, dict[str, str]]]:
     return [(ONNXRUNTIME_NAMES[each], options.get(each, {})) for each in names]
 
 
-def _graph_errors(onnxruntime: Any) -> tuple[type[Exception], ...]:
+def _graph_errors(onnxruntime: ModuleType) -> tuple[type[Exception], ...]:
     """Return the errors that mean that the graph is at fault, whatever the provider."""
     state = onnxruntime.capi.onnxruntime_pybind11_state
     return (state.InvalidProtobuf, state.InvalidGraph, state.NoSuchFile)

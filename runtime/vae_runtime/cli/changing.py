@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +19,9 @@ from vae_runtime.cli.shared import (
     picture_options,
 )
 from vae_runtime.cli.work import Work
+
+if TYPE_CHECKING:
+    from vae_runtime.requests import ImageArray
 
 _STEPS = 5  # from one strength to another
 
@@ -161,7 +164,7 @@ def denoise(images: tuple[Path, ...], noise_scale: float, limit: int | None, **o
         _write_beside(work, given, clean, "denoised images")
 
 
-def _write_beside(work: Work, before: Any, after: Any, what: str) -> None:
+def _write_beside(work: Work, before: ImageArray, after: ImageArray, what: str) -> None:
     """Write images: in a PNG each right of what it was made of, in other outputs alone."""
     if work.output.kind == ".png":
         from vae_runtime.cli.sheets import beside_each_other

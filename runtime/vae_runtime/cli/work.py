@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -56,7 +56,7 @@ class Work:
             tables=tables,
             shard_size=take("shard_size", None),
         )
-        self.dtype: Any = "float32" if as_float else "uint8"
+        self.dtype: Literal["float32", "uint8"] = "float32" if as_float else "uint8"
         _refuse_without_effect(self.output, self.layout, as_float=as_float)
 
     def __enter__(self) -> Work:

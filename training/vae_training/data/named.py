@@ -13,6 +13,7 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -172,7 +173,7 @@ def _torchvision(name: str, loader: str, **options: object) -> Any:
         return getattr(datasets, loader)(root=str(cache), download=True, **options)
 
 
-def _import(module: str, name: str, library: str) -> Any:
+def _import(module: str, name: str, library: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
