@@ -77,11 +77,31 @@ def test_weights_that_broke_in_the_last_step_are_not_saved(
 
     observer = PoisoningLastStep(epoch=2)
     observer.trainer = Trainer(small(validation=0.0), bars(), RunFolder(tmp_path), observer)
-    with pytest.raises(DivergedError, match=r"decoder\.fc\.bias") as stopped:
+    with pytest.raises(DivergedError, match=r"the state \(decoder\.fc\.bias.*\) became NaN") as stopped:
         observer.trainer.run()
+    assert "at step 12, with learning rate 0.001; the last good checkpoint is kept in" in str(stopped.value)
     assert stopped.value.exit_code == 5
     assert last(tmp_path).position.epoch == 1
     assert not RunFolder(tmp_path).sheet(2).exists()
+
+
+def test_a_moment_that_overflowed_before_any_loss_stops_the_run_with_all_that_belongs_to_it_as_it_was(
+    bars: Images, small: Small, tmp_path: Path
+) -> None:
+    class Overflowing(Observer):
+        def wants_losses(self) -> bool:
+            if trainer.position.total_steps == 12:
+                moments = trainer.optimizer.state[trainer.model.decoder.fc.bias]
+                moments["exp_avg_sq"][0] = float("inf")
+            return False
+
+    trainer = Trainer(small(validation=0.0), bars(), RunFolder(tmp_path), Overflowing())
+    with pytest.raises(
+        DivergedError, match=r"the state \(.*exp_avg_sq\) became .* at step 12, with learning"
+    ):
+        trainer.run()
+    assert last(tmp_path).position.epoch == 1
+    assert [row["epoch"] for row in RunFolder(tmp_path).read_metrics()] == [1]
 
 
 def test_a_state_that_has_diverged_is_not_saved_on_a_signal_either(

@@ -22,7 +22,6 @@ from vae_training.checkpoint import (
     Checkpoint,
     Position,
     model_from_weights,
-    refuse_diverged,
     save_checkpoint,
 )
 from vae_training.compiling import Compiling
@@ -45,6 +44,7 @@ from vae_training.run_folder import RunFolder
 from vae_training.schedule import learning_rate
 from vae_training.sharpening import Sharpening
 from vae_training.sheets import write_reconstruction_sheet, write_sample_sheet
+from vae_training.tensor_files import not_finite
 from vae_training.trainer_state import restore, trainer_to_tensors
 from vae_training.weight_average import WeightAverage
 
@@ -319,7 +319,13 @@ class Trainer:
         total, reconstruction, kl = losses.mean(axis=0, dtype=np.float64).tolist()
         return total, reconstruction, kl
 
-    def _diverged(self, what: str, value: float, step: int) -> DivergedError:
+    def _refuse_diverged(self) -> None:
+        """Stop where a weight or a moment is not a number, or infinite: moments are before any loss is."""
+        broken = not_finite({**self.kept.state_dict(), **trainer_to_tensors(self)})
+        if broken:
+            raise self._diverged(f"state ({broken})", "NaN or infinite", self.position.total_steps - 1)
+
+    def _diverged(self, what: str, value: float | str, step: int) -> DivergedError:
         checkpoints = self.folder.checkpoints
         kept = (
             f"the last good checkpoint is kept in {checkpoints}"
@@ -351,7 +357,7 @@ class Trainer:
         self._save()
 
     def _save_epoch(self, metrics: list[dict[str, Any]]) -> None:
-        refuse_diverged(self.kept.state_dict())  # before it is drawn
+        self._refuse_diverged()  # before it is drawn
         # The checkpoint comes last: whatever is cut short before it is written again when the run goes on.
         self.folder.write_metrics(metrics)
         plot_losses(self.folder.loss_curve, metrics, self.config.training)
@@ -382,6 +388,7 @@ class Trainer:
 
     def _save_step(self) -> None:
         self._mean_losses(self.position.step)  # a state that has diverged is not worth saving
+        self._refuse_diverged()
         self._save()
 
     def _stop(self, signals: SignalWatch) -> None:
