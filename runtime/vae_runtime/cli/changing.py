@@ -166,7 +166,7 @@ def denoise(images: tuple[Path, ...], noise_scale: float, limit: int | None, **o
 
 def _write_beside(work: Work, before: ImageArray, after: ImageArray, what: str) -> None:
     """Write images: in a PNG each right of what it was made of, in other outputs alone."""
-    if work.output.kind == ".png":
+    if work.output.is_sheet:
         from vae_runtime.cli.sheets import beside_each_other
 
         work.output.write_sheet(beside_each_other(before, after), work.layout)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from vae_runtime.arrays import read_npy, read_npz
 from vae_runtime.attributes import as_direction
-from vae_runtime.cli.outputs import Kind
+from vae_runtime.cli.outputs import ArraySpec
 from vae_runtime.cli.rows import Rows
 from vae_runtime.cli.work import Work
 from vae_runtime.errors import InputError
@@ -38,7 +38,7 @@ def write_direction(work: Work, direction: Latents) -> None:
     if work.output.kind == ".npz":
         work.output.write_npz({"direction": direction, "bundle_id": _bundle_id(work.model)})
     else:
-        work.output.write_array([direction], Kind(direction.dtype, direction.shape), "direction")
+        work.output.write_array([direction], ArraySpec(direction.dtype, direction.shape), "direction")
 
 
 def read_direction(path: Path, model: Model) -> Latents:

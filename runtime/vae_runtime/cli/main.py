@@ -139,7 +139,7 @@ def reconstruct(images: tuple[Path, ...], limit: int | None, **options: Any) -> 
         from vae_runtime.cli.sheets import beside_each_other
 
         originals = read_images(images, work.model, limit)
-        if work.output.kind == ".png":
+        if work.output.is_sheet:
             shown = originals.whole()
             pairs = beside_each_other(shown, work.model.reconstruct(shown, dtype=work.dtype))
             work.output.write_sheet(pairs, work.layout)

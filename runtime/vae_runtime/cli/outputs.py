@@ -60,8 +60,8 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Kind:
-    """Type and shape of an array of which only batches are ever there."""
+class ArraySpec:
+    """Data type and shape of an array that is never whole in memory: it comes in batches."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -71,9 +71,9 @@ class Kind:
         """Its size."""
         return self.dtype.itemsize * int(np.prod(self.shape, dtype=object))
 
-    def of(self, count: int) -> Kind:
-        """Return the kind of so many of its rows."""
-        return Kind(self.dtype, (count, *self.shape[1:]))
+    def of(self, count: int) -> ArraySpec:
+        """Return the same for so many of its rows."""
+        return ArraySpec(self.dtype, (count, *self.shape[1:]))
 
 
 class Output:
@@ -140,22 +140,22 @@ class Output:
         """Whether it is a table on stdout."""
         return self.kind == _TERMINAL
 
-    def write(self, batches: Iterable[Array], kind: Kind, layout: Layout) -> None:
+    def write(self, batches: Iterable[Array], spec: ArraySpec, layout: Layout) -> None:
         """Write images: (N, H, W[, C]) uint8 pictures, or (N, C, H, W) float32 images where it takes arrays.
 
         Args:
             batches: consecutive rows of all.
-            kind: what they are together.
+            spec: what they are together.
             layout: of a PNG.
         """
         if self.kind == ".png":
-            self.write_sheet(together(batches, kind), layout)
+            self.write_sheet(together(batches, spec), layout)
         elif self.shard_size is not None:
-            self._write_shards(_Rows(batches), kind, self.shard_size)
+            self._write_shards(_Rows(batches), spec, self.shard_size)
         elif self.kind == _FOLDER:
-            self._write_pngs(batches, kind.shape[0], layout)
+            self._write_pngs(batches, spec.shape[0], layout)
         else:
-            self.write_array(batches, kind, "images")
+            self.write_array(batches, spec, "images")
 
     def write_sheet(self, images: Array, layout: Layout) -> None:
         """Write one PNG with all images in a grid.
@@ -171,24 +171,24 @@ class Output:
         with atomic_file(self.path, overwrite=self.overwrite) as beside:
             save_png(beside, picture)
 
-    def write_array(self, batches: Iterable[Array], kind: Kind, name: str) -> None:
+    def write_array(self, batches: Iterable[Array], spec: ArraySpec, name: str) -> None:
         """Write one array; `name` is what a .npz calls it."""
         if self.kind == _STDOUT:
-            _write_npy(sys.stdout.buffer, batches, kind)
+            _write_npy(sys.stdout.buffer, batches, spec)
             sys.stdout.buffer.flush()
             return
-        with self._file(kind.nbytes if self.kind == ".npy" else 0) as file:
+        with self._file(spec.nbytes if self.kind == ".npy" else 0) as file:
             if self.kind == ".npy":
-                _write_npy(file, batches, kind)
+                _write_npy(file, batches, spec)
             else:
                 with _archive(file) as archive:
-                    _write_member(archive, name, batches, kind)
+                    _write_member(archive, name, batches, spec)
 
     def write_npz(self, arrays: Mapping[str, Array]) -> None:
         """Write several arrays by their names."""
         with self._file() as file, _archive(file) as archive:
             for name, array in arrays.items():
-                _write_member(archive, name, [array], Kind(array.dtype, array.shape))
+                _write_member(archive, name, [array], ArraySpec(array.dtype, array.shape))
 
     def write_table(self, heading: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Write a .csv in UTF-8; of a file's name what is no text is escaped."""
@@ -224,15 +224,15 @@ class Output:
                     save_png(beside / f"{index:0{digits}d}.png", enlarge(picture, layout.scale))
                     index += 1
 
-    def _write_shards(self, rows: _Rows, kind: Kind, size: int) -> None:
-        starts = range(0, kind.shape[0], size)
+    def _write_shards(self, rows: _Rows, spec: ArraySpec, size: int) -> None:
+        starts = range(0, spec.shape[0], size)
         digits = max(5, len(str(len(starts) - 1)))
-        _require_disk(self.path, kind.nbytes)
+        _require_disk(self.path, spec.nbytes)
         with self._folder() as beside:
             for index, start in enumerate(starts):
-                count = min(size, kind.shape[0] - start)
+                count = min(size, spec.shape[0] - start)
                 with (beside / f"{index:0{digits}d}.npy").open("wb") as file:
-                    _write_npy(file, rows.take(count), kind.of(count))
+                    _write_npy(file, rows.take(count), spec.of(count))
 
     def _folder(self) -> contextlib.AbstractContextManager[Path]:
         return atomic_folder(self.path, overwrite=self.overwrite, ours=_holds_numbered_files)
@@ -265,10 +265,10 @@ class _Rows:
             yield taken
 
 
-def together(batches: Iterable[Array], kind: Kind) -> Array:
+def together(batches: Iterable[Array], spec: ArraySpec) -> Array:
     """Return batches as one array."""
-    require_memory(kind.nbytes, f"{kind.shape[0]} images")
-    whole = np.empty(kind.shape, kind.dtype)
+    require_memory(spec.nbytes, f"{spec.shape[0]} images")
+    whole = np.empty(spec.shape, spec.dtype)
     start = 0
     for batch in batches:
         whole[start : start + len(batch)] = batch
@@ -276,13 +276,13 @@ def together(batches: Iterable[Array], kind: Kind) -> Array:
     return whole
 
 
-def _write_npy(file: IO[bytes], batches: Iterable[Array], kind: Kind) -> None:
+def _write_npy(file: IO[bytes], batches: Iterable[Array], spec: ArraySpec) -> None:
     """Write what numpy.save would, to a file that can only be written to.
 
     Into a real one numpy writes by C's own means, which do not say why they failed, and ask a pipe for its position.
     """
-    descr = npy_format.dtype_to_descr(kind.dtype)
-    npy_format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": kind.shape})
+    descr = npy_format.dtype_to_descr(spec.dtype)
+    npy_format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": spec.shape})
     for batch in batches:
         if batch.size:
             file.write(np.ascontiguousarray(batch).reshape(-1).view(np.uint8).data)
@@ -294,10 +294,10 @@ def _archive(file: IO[bytes]) -> zipfile.ZipFile:
     return zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED)
 
 
-def _write_member(archive: zipfile.ZipFile, name: str, batches: Iterable[Array], kind: Kind) -> None:
+def _write_member(archive: zipfile.ZipFile, name: str, batches: Iterable[Array], spec: ArraySpec) -> None:
     """Write what numpy.savez_compressed would."""
     with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-        _write_npy(member, batches, kind)
+        _write_npy(member, batches, spec)
 
 
 def _require_disk(target: Path, size: int) -> None:

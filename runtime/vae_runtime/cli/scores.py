@@ -11,7 +11,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from vae_runtime.cli.outputs import Kind, Output
+from vae_runtime.cli.outputs import ArraySpec, Output
 from vae_runtime.cli.progress import with_progress
 from vae_runtime.cli.rows import Rows
 from vae_runtime.cli.work import Work
@@ -114,7 +114,7 @@ def _write(output: Output, tables: Iterator[Table], images: Rows) -> int:
         output.write_npz(_arrays(np.concatenate([np.empty((0, len(_HEADING))), *counted()]), images.names))
     else:
         totals = (table[:, _TOTAL] for table in counted())
-        output.write_array(totals, Kind(np.dtype(np.float64), (len(images),)), "total")
+        output.write_array(totals, ArraySpec(np.dtype(np.float64), (len(images),)), "total")
     return written
 
 

@@ -72,31 +72,31 @@ class Work:
         """Write images as they come, with a bar of progress, and say so."""
         import numpy as np
 
-        from vae_runtime.cli.outputs import Kind
+        from vae_runtime.cli.outputs import ArraySpec
         from vae_runtime.cli.progress import with_progress
         from vae_runtime.images import picture_shape
 
         image_shape = self.model.card.image_shape
         each = image_shape if self.dtype == "float32" else picture_shape(image_shape)
         batches = with_progress(batches, count, quiet=self.quiet)
-        self.output.write(batches, Kind(np.dtype(self.dtype), (count, *each)), self.layout)
+        self.output.write(batches, ArraySpec(np.dtype(self.dtype), (count, *each)), self.layout)
         self.announce(f"{count} {what}")
 
     def write_posteriors(self, batches: Iterable[Posterior], count: int) -> None:
         """Write latents: the means as they come, or means and log-variances by name; and say so."""
         import numpy as np
 
-        from vae_runtime.cli.outputs import Kind, together
+        from vae_runtime.cli.outputs import ArraySpec, together
         from vae_runtime.cli.progress import with_progress
 
         size = self.model.card.latent_size
         pairs = with_progress((np.stack(posterior, axis=1) for posterior in batches), count, quiet=self.quiet)
-        kind = Kind(np.dtype(np.float32), (count, size))
+        means = ArraySpec(np.dtype(np.float32), (count, size))
         if self.output.kind == ".npz":
-            both = together(pairs, Kind(kind.dtype, (count, 2, size)))
+            both = together(pairs, ArraySpec(means.dtype, (count, 2, size)))
             self.output.write_npz({"mean": both[:, 0], "logvar": both[:, 1]})
         else:
-            self.output.write_array((batch[:, 0] for batch in pairs), kind, "mean")
+            self.output.write_array((batch[:, 0] for batch in pairs), means, "mean")
         self.announce(f"latents of {count} images, {size} each")
 
     def announce(self, what: str) -> None:

@@ -19,7 +19,7 @@ from commands import MAIN, environment, run_within
 
 from vae_runtime import InputError, Model, noise
 from vae_runtime.cli import outputs
-from vae_runtime.cli.outputs import Kind, Layout, Output
+from vae_runtime.cli.outputs import ArraySpec, Layout, Output
 from vae_runtime.cli.rows import Rows
 from vae_runtime.errors import EnvironmentProblem
 
@@ -145,19 +145,19 @@ def test_what_a_disk_has_no_room_for_is_not_begun(
     """Full disks harm others, and an hour of work would be lost."""
     output = Output(options[1], overwrite=False, shard_size=int(options[3]) if len(options) > 2 else None)
     room = shutil.disk_usage(".").free
-    kind = Kind(np.dtype(np.uint8), (room // 96 + 10**7, 8, 12))
+    spec = ArraySpec(np.dtype(np.uint8), (room // 96 + 10**7, 8, 12))
     begun: list[int] = []
     with pytest.raises(
         EnvironmentProblem, match=r"cannot write a\S*: it would take .*, and the disk has .* left; "
     ):
-        output.write(map(begun.append, [1]), kind, Layout())  # type: ignore[func-returns-value]
+        output.write(map(begun.append, [1]), spec, Layout())  # type: ignore[func-returns-value]
     assert begun == []
     assert list(Path().iterdir()) == []
     monkeypatch.setattr(
         outputs.shutil, "disk_usage", lambda _: (_ for _ in ()).throw(OSError("no such call"))
     )
     small = gray.sample(3, 7, dtype="uint8")
-    output.write([small], Kind(small.dtype, small.shape), Layout())
+    output.write([small], ArraySpec(small.dtype, small.shape), Layout())
     assert Path(options[1]).exists()
 
 
