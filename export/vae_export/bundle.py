@@ -19,7 +19,7 @@ from vae_export.folding import fold_linear_layers
 from vae_export.graphs import add_cards, build_graphs, build_prior, tidy
 from vae_export.half_precision import in_half_precision
 from vae_export.half_storage import store_in_half
-from vae_export.model_card import write_model_card
+from vae_export.model_card import render_model_card
 from vae_export.opsets import require_supported
 from vae_export.parity import TOLERANCES, Difference, Tolerances, compare, require_parity
 from vae_export.prior_parity import compare_prior
@@ -137,7 +137,9 @@ def export_bundle(
         say("writing card, recipe and sums")
         sizes = {role: len(data) for role, data in files.items()}
         names = sorted({name for data in files.values() for name in operators(data)})
-        (beside / "README.md").write_text(write_model_card(card, differences, sizes, names), encoding="utf-8")
+        (beside / "README.md").write_text(
+            render_model_card(card, differences, sizes, names), encoding="utf-8"
+        )
         (beside / "recipe.toml").write_text(_recipe(source, images, settings), encoding="utf-8")
         sha256 = write_sums(beside)
     return Report(output, card, differences, sizes, names, sha256)

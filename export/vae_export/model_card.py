@@ -10,7 +10,7 @@ from vae_export.parity import Difference
 from vae_runtime.card import Card
 
 
-def write_model_card(
+def render_model_card(
     card: Card, differences: Sequence[Difference], sizes: dict[str, int], operators: list[str]
 ) -> str:
     """Return the README as Markdown."""

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from vae_export.model_card import write_model_card
+from vae_export.model_card import render_model_card
 from vae_export.parity import Difference
 from vae_runtime.card import Card, Likelihood, ScoreCalibration
 from vae_training.config import Config
@@ -33,7 +33,7 @@ SIZES = {"encoder": 12345, "decoder": 6789}
 
 
 def card(sizes: dict[str, int] = SIZES, **changes: object) -> str:
-    return write_model_card(dataclasses.replace(CARD, **changes), ROWS, sizes, ["Conv", "Gemm"])
+    return render_model_card(dataclasses.replace(CARD, **changes), ROWS, sizes, ["Conv", "Gemm"])
 
 
 def table_rows(text: str) -> list[list[str]]:
