@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 _LAYERS = 6
 _HIDDEN = 64
-_MOST_STRETCH = 2.0  # of the logarithm of a coupling's scale: no layer can blow up
+_MOST_STRETCH = 2.0  # bound of the logarithm of a coupling's scale, so that no layer can blow up
 
 
 class Flow(nn.Module):
@@ -57,7 +57,7 @@ class Flow(nn.Module):
 
         Args:
             noise: (N, D), what they made.
-            log_volume: by how much all that came after them grew volumes, as a logarithm.
+            log_volume: the logarithm of the Jacobian determinant of all that came after them.
 
         Returns:
             What they were given, (N, D), and the logarithm of the density of what came out in the end, (N,).
@@ -119,7 +119,7 @@ class Coupling(nn.Module):
         return torch.cat([changed * log_scale.exp() + shift, kept], dim=1)
 
     def inverse(self, given: Tensor) -> tuple[Tensor, Tensor]:
-        """Undo `forward`; return what it was given, and by how much it grew volumes there, as logarithms (N,)."""
+        """Undo `forward`; return what it was given, and the logarithm of its Jacobian determinant there, (N,)."""
         changed, kept = given[:, : self.changed], given[:, self.changed :]
         log_scale, shift = self._scale_and_shift(kept)
         return torch.cat([kept, (changed - shift) * (-log_scale).exp()], dim=1), log_scale.sum(1)

@@ -101,10 +101,10 @@ class MixtureDensity(nn.Module):
         """(N, D) to (N,), in nats."""
         noise = (latent @ self.whitening).reshape(-1, *self.offsets.shape) - self.offsets
         each = self.constants - 0.5 * (noise * noise).sum(2)
-        # The logarithm of a sum of exponentials, from their shares in it: of every component it is the same
-        # number less the logarithm of its share. So no largest one needs to be looked for.
-        shares = torch.softmax(each, dim=1)
-        log_density: Tensor = (shares * (each - shares.clamp_min(_TINY).log())).sum(1)
+        # Log-sum-exp, which no operator on the allow-list computes: each term less the logarithm of its responsibility
+        # is the whole sum's logarithm, and this is their mean.
+        responsibilities = torch.softmax(each, dim=1)
+        log_density: Tensor = (responsibilities * (each - responsibilities.clamp_min(_TINY).log())).sum(1)
         return log_density
 
 

@@ -1,8 +1,8 @@
-"""Fitting a mixture of normal distributions to the aggregated posterior, by expectation and maximisation.
+"""Fitting a mixture of normal distributions to the aggregated posterior, by expectation-maximisation (EM).
 
-Expectation and maximisation (Dempster, Laird and Rubin, 1977) from centres that are spread as k-means++ does (Arthur
-and Vassilvitskii, 2007). Every round draws latents anew, so that no component can settle on single ones. Covariances
-are full, and drawn towards one that is smaller the more components there are (Fraley and Raftery, Bayesian
+EM (Dempster, Laird and Rubin, 1977) begins with centres that are spread as k-means++ does it (Arthur and
+Vassilvitskii, 2007). Every round draws latents anew, so that no component can settle on single ones. Covariances
+are full, and shrunk towards one that is smaller the more components there are (after Fraley and Raftery, Bayesian
 Regularization for Normal Mixture Estimation and Model-Based Clustering, 2007). How many rounds, and how many
 components, is what makes latents of held-out images the most probable.
 """
@@ -26,8 +26,8 @@ MOST_NUMBERS = 1 << 20
 """Of all covariances of a mixture together; it bounds the file and the work of a sample."""
 
 _AT_ONCE = 2048
-_LOOKED_AT = 10  # rounds between two looks at what is held out
-_PATIENCE = 2  # looks that may pass without it getting better
+_EVALUATED_EVERY = 10  # rounds
+_PATIENCE = 2  # evaluations that may pass without the held-out latents becoming more probable
 _GAIN = 0.01  # nats, less of which is not better
 _WORTH = 0.1  # nats that twice the components must gain
 _LEAST_WEIGHT = 1e-4  # of a component
@@ -47,7 +47,7 @@ class Parameters(NamedTuple):
     """(K, D, D)"""
 
 
-class Look(NamedTuple):
+class Candidate(NamedTuple):
     """A mixture on the way, and how probable held-out latents are to it."""
 
     reached: float
@@ -87,25 +87,25 @@ def fit_mixture(
 
 def _fit(
     count: int, draw: Draw, held_out: Tensor, generator: torch.Generator, tell: Callable[[int], None]
-) -> Look:
-    """Return the best mixture of so many components that any look has seen."""
+) -> Candidate:
+    """Return the best mixture of so many components, by the held-out latents, that any evaluation has seen."""
     latents = draw()
-    shares = _begin(latents, count, generator)
-    looks: list[Look] = []
+    responsibilities = _begin(latents, count, generator)
+    candidates: list[Candidate] = []
     for done in range(1, ROUNDS + 1):
-        found = _maximise(latents, shares)
+        found = _maximise(latents, responsibilities)
         latents = draw()
-        shares = torch.cat([torch.softmax(each, dim=1) for each in log_densities(found, latents)])
+        responsibilities = torch.cat([torch.softmax(each, dim=1) for each in log_densities(found, latents)])
         tell(done)
-        if done % _LOOKED_AT == 0:
-            looks.append(Look(mean_log_density(found, held_out), found))
-            if _is_past_its_best([look.reached for look in looks]):
+        if done % _EVALUATED_EVERY == 0:
+            candidates.append(Candidate(mean_log_density(found, held_out), found))
+            if _is_past_its_best([candidate.reached for candidate in candidates]):
                 break
-    return max(looks, key=lambda look: look.reached)
+    return max(candidates, key=lambda candidate: candidate.reached)
 
 
 def _is_past_its_best(reached: list[float]) -> bool:
-    """Whether the last looks saw nothing that is better by what counts than what was seen before them."""
+    """Whether none of the last evaluations is better, by what counts, than the best of those before them."""
     before, last = reached[:-_PATIENCE], reached[-_PATIENCE:]
     return bool(before) and max(last) < max(before) + _GAIN
 
@@ -142,19 +142,19 @@ def _begin(latents: Tensor, count: int, generator: torch.Generator) -> Tensor:
     return torch.nn.functional.one_hot(nearest, count).to(latents.dtype)
 
 
-def _maximise(latents: Tensor, shares: Tensor) -> Parameters:
-    """Return the most probable mixture where latents (N, D) belong to components by these shares (N, K)."""
+def _maximise(latents: Tensor, responsibilities: Tensor) -> Parameters:
+    """Return the M-step's mixture of latents (N, D) and the components' responsibilities for them (N, K)."""
     size = latents.shape[1]
-    shares = shares[:, shares.mean(0) >= _LEAST_WEIGHT]
-    counts = shares.sum(0)  # (K,)
-    means = shares.t() @ latents / counts[:, None]
+    responsibilities = responsibilities[:, responsibilities.mean(0) >= _LEAST_WEIGHT]
+    counts = responsibilities.sum(0)  # (K,)
+    means = responsibilities.t() @ latents / counts[:, None]
     spread = latents.t().cov(correction=0).reshape(size, size) + _LEAST_VARIANCE * torch.eye(size).double()
     towards, strength = spread / len(counts) ** (2.0 / size), size + 2.0
-    covariances = torch.stack(
+    scatters = torch.stack(
         [
             ((latents - mean) * share[:, None]).t() @ (latents - mean)
-            for mean, share in zip(means, shares.t(), strict=True)
+            for mean, share in zip(means, responsibilities.t(), strict=True)
         ]
     )
-    drawn = (covariances + strength * towards) / (counts + strength)[:, None, None]
-    return Parameters(counts / counts.sum(), means, drawn)
+    shrunk = (scatters + strength * towards) / (counts + strength)[:, None, None]
+    return Parameters(counts / counts.sum(), means, shrunk)
