@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from vae_training.config import ModelConfig
-from vae_training.costs import decoder_multiply_adds, encoder_multiply_adds, parameter_count, training_flop
+from vae_training.costs import decoder_multiply_adds, encoder_multiply_adds, parameter_count
 from vae_training.model import VAE
 
 CLASSIC = ModelConfig()
@@ -54,7 +54,6 @@ def test_multiply_adds_are_those_that_pytorch_counts(model: ModelConfig) -> None
 def test_the_classic_decoder_does_one_point_three_million_multiply_adds() -> None:
     assert decoder_multiply_adds(CLASSIC) == 1_299_456
     assert encoder_multiply_adds(CLASSIC) == 1_345_536
-    assert training_flop(CLASSIC) == 3 * 2 * (1_299_456 + 1_345_536)
 
 
 def test_a_model_whose_weights_would_fill_any_machine_is_counted_without_memory() -> None:

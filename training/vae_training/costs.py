@@ -11,14 +11,6 @@ from vae_training.config import ModelConfig
 from vae_training.model import VAE
 
 
-def training_flop(model: ModelConfig) -> float:
-    """Return the floating point operations of one image's forward and backward pass.
-
-    A multiply-add counts two; the backward pass costs twice the forward pass.
-    """
-    return 6.0 * (encoder_multiply_adds(model) + decoder_multiply_adds(model))
-
-
 def encoder_multiply_adds(model: ModelConfig) -> int:
     """Return the multiply-adds of encoding one image."""
     encoder = on_paper(model).encoder

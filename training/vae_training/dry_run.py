@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from vae_runtime.memory import readable_size
 from vae_training.config import ModelConfig
 from vae_training.costs import decoder_multiply_adds, encoder_multiply_adds, layers, on_paper, parameter_count
 from vae_training.device import describe_device
@@ -73,7 +74,7 @@ def _file(module: nn.Module, precision: str) -> int:
 
 def _training(trainer: Trainer) -> list[str]:
     config = trainer.config
-    memory = _memory_of_step(trainer)
+    memory = readable_size(max(_memory_of_step(trainer), 10**6))
     seconds = _seconds_per_step(trainer)
     stages = [(config.training.epochs, "training", seconds)]
     if config.training.sharpen_epochs:
@@ -86,7 +87,7 @@ def _training(trainer: Trainer) -> list[str]:
     return [
         f"images      {len(trainer.batches.images):,} to train on, {len(trainer.held_out):,} held out",
         f"device      {describe_device(trainer.device)}{not_compiled}",
-        f"memory      about {_size(memory)} for a batch of {config.training.batch_size}, besides the images",
+        f"memory      about {memory} for a batch of {config.training.batch_size}, besides the images",
         *(
             f"{stage:<10}  {epochs:,} epochs of {steps:,} steps, {1000 * each:,.1f} ms each"
             for epochs, stage, each in stages
@@ -120,10 +121,6 @@ def _memory_of_step(trainer: Trainer) -> int:
     weights = sum(4 * parameter.numel() for parameter in trainer.parameters().values())
     copies = _COPIES + (trainer.average is not None)
     return activations + copies * weights
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{max(count / 1e6, 1):,.0f} MB"
 
 
 def _duration(seconds: float) -> str:
