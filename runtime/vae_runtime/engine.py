@@ -61,6 +61,7 @@ class Engine:
         self.image_shape, self.latent_size = self.card.image_shape, self.card.latent_size
         self.latent_bytes = 4 * self.latent_size
         self._pixels = math.prod(self.image_shape)
+        # So many images with their latents are not worth asking the system for memory.
         self._surely_fit = ALWAYS_TRIED // (2 * self.latent_bytes + 4 * self._pixels)
         self.chunk = chunk_size(self.image_shape, on_gpu=not on_cpu)
         self.threads = allowed if on_cpu else 1
@@ -135,7 +136,7 @@ class Engine:
         self, latents: Latents, images: ImageArray, observe: Callable[[Images], Images] | None = None
     ) -> None:
         """Decode a chunk of latents into an array of images or of pictures; `observe` may write over what is made."""
-        if observe is None and images.dtype is not FLOAT32 and self._drew(latents, images):
+        if observe is None and images.dtype is not FLOAT32 and self._decoded_on_device(latents, images):
             return
         (made,) = self.run("decoder", latents)
         if observe is not None:
@@ -147,7 +148,7 @@ class Engine:
         else:
             to_uint8(made, images)
 
-    def _drew(self, latents: Latents, pictures: ImageArray) -> bool:
+    def _decoded_on_device(self, latents: Latents, pictures: ImageArray) -> bool:
         """Decode a chunk of latents into pictures on the device, where it can; False where it cannot, or made NaN."""
         decoder = self._graphs["decoder"]
         if not decoder.makes_pictures:

@@ -6,8 +6,9 @@ The latent of such an image is looked for where the model thinks it most probabl
 
 Encoding again and again what was decoded (Rezende, Mohamed and Wierstra, Stochastic Backpropagation, 2014, appendix F)
 was measured beside it and left: posterior means run away there where much is missing, and half a face ends below the
-mean face. The minimum is a matter of least squares, found by Levenberg's and Marquardt's method; what it needs of the
-decoder's derivatives comes from decoding a step to the side along every latent, so no more than the graphs is needed.
+mean face. This is a nonlinear least-squares problem, solved by the Levenberg-Marquardt method. The decoder's
+derivatives are finite differences, from decoding a step to the side along every latent, so no more than the graphs is
+needed.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ Pixels = npt.NDArray[np.float32]
 _INFLATION = 2.0
 _SIDE_STEP = 0.3  # standard deviations of the prior: integer graphs do not see smaller ones
 _SETTLED = 0.1  # nats
-# Levenberg's and Marquardt's damping: to begin with, its factor after a step that gained nothing, its factor after one
+# The Levenberg-Marquardt damping: to begin with, its factor after a step that gained nothing, its factor after one
 # that did, and where an image is given up.
 _DAMPING, _CALMER, _BOLDER, _MOST_DAMPING = 0.1, 8.0, 0.25, 1e5
 _NUMBERS_AT_ONCE = 1 << 20  # in the derivatives of all images of a piece: 4 MB, for the processor's cache
@@ -166,14 +167,14 @@ class Fit:
         return len(self._unsettled) > 0
 
     def drawn(self, eps: Latents) -> Latents:
-        """Draw latents about the most probable ones, as the curvature there has it (Laplace); noise (N, D)."""
+        """Draw latents from the Laplace approximation about the most probable ones; `eps` is their noise, (N, D)."""
         factor = np.linalg.cholesky(self._curvature)
         way = np.linalg.solve(np.swapaxes(factor, 1, 2), eps[..., None].astype(np.float64))[..., 0]
         drawn: Latents = self.latents + way.astype(np.float32)
         return drawn
 
     def _derivatives(self, rows: npt.NDArray[np.intp]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Return the energy's negative gradient (n, D), and the curvature (n, D, D) as Gauss and Newton have it."""
+        """Return the energy's negative gradient (n, D), and the Gauss-Newton approximation of its Hessian (n, D, D)."""
         count, size = len(rows), self.latents.shape[1]
         aside = self.latents[rows, None] + np.float32(_SIDE_STEP) * np.eye(size, dtype=np.float32)
         changes = self._decode(aside.reshape(-1, size)).reshape(count, size, -1)

@@ -23,7 +23,7 @@ from vae_runtime.likelihoods import Numbers, Pixels, nll_of
 from vae_runtime.requests import ImageArray
 
 BYTES_OF_ONE = 24
-"""What a score takes."""
+"""Bytes of one image's score: three float64."""
 
 
 class Score(NamedTuple):
