@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vae_export.parity import Difference
+from vae_export.parity import BATCH_SIZES, Difference
 from vae_runtime.card import Card
 
 
@@ -63,7 +63,7 @@ Pictures of another size were cropped about their centre and resized (Lanczos) t
 {_quality(card)}{_scores(card)}
 ## Parity with PyTorch
 
-Absolute differences at batch sizes 1, 2, 7 and 64, measured on the files of this folder when they were written.
+Absolute differences at batch sizes {_batch_sizes()}, measured on the files of this folder when they were written.
 
 | {" | ".join(DIFFERENCE_HEADINGS)} |
 | --- | --- | --- | --- | --- | --- |
@@ -168,6 +168,11 @@ def difference_cells(row: Difference) -> tuple[str, ...]:
 
 def _parity(differences: Sequence[Difference]) -> str:
     return "\n".join(f"| {' | '.join(difference_cells(row))} |" for row in differences)
+
+
+def _batch_sizes() -> str:
+    *others, last = map(str, BATCH_SIZES)
+    return f"{', '.join(others)} and {last}"
 
 
 def _license(card: Card) -> str:

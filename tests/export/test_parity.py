@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from processes import ROOT
 
 import vae_runtime
 from vae_export.bundle import Report
 from vae_export.errors import ParityError
-from vae_export.parity import BATCH_SIZES, Difference, Tolerances, compare, require_parity
+from vae_export.parity import BATCH_SIZES, TOLERANCES, Difference, Tolerances, compare, require_parity
 from vae_export.source import Source
 from vae_training.config import ModelConfig
 from vae_training.data import ImageSet
@@ -69,9 +71,17 @@ def reference(make_vae: Vae) -> VAE:
     return make_vae(ModelConfig(8, 8, 1, (3, 5), 2))
 
 
-def test_the_limits_are_those_of_the_project() -> None:
-    assert BATCH_SIZES == (1, 2, 7, 64)
-    assert Tolerances() == Tolerances(image=1e-5, latent=1e-4)
+def test_the_limits_are_those_of_the_readme() -> None:
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    *others, last = BATCH_SIZES
+    assert f"at batch sizes {', '.join(map(str, others))} and {last}." in text
+    promised = dict(re.findall(r"\| `(\w+)` \| ([^|]+) a mean or log-variance \|", text))
+    assert promised.keys() == TOLERANCES.keys()
+    for precision, limits in TOLERANCES.items():
+        pictures, latents = re.findall(r"\d[\d.e-]*", promised[precision])
+        assert float(pictures) == (limits.image if limits.psnr is None else limits.psnr)
+        assert float(latents) == limits.latent
+    assert Tolerances() == TOLERANCES["fp32"]
 
 
 def test_a_written_bundle_is_within_the_limits(exported: Report, source: Source, make_images: Any) -> None:
