@@ -100,8 +100,6 @@ def test_a_recipe_makes_a_bundle_of_the_same_kind(tmp_path: Path, monkeypatch: p
     Without its prior, whose graphs take longest to write and depend on the images.
     """
     name = "digits"
-    if name not in BUNDLES:
-        pytest.skip("this checkout holds no models/digits")
     pytest.importorskip("sklearn")
     recipe = RECIPES[name]
     few = load_data(recipe).images[:128]
@@ -169,8 +167,6 @@ def test_samples_are_as_varied_as_images_and_as_bright(held_out: tuple[Model, Ar
 
 def test_a_reconstructed_digit_is_the_same_digit_and_a_new_one_is_a_digit() -> None:
     """To a classifier that knows nothing of the model."""
-    if "digits" not in BUNDLES:
-        pytest.skip("this checkout holds no models/digits")
     datasets = pytest.importorskip("sklearn.datasets")
     neighbors = pytest.importorskip("sklearn.neighbors")
     images = load_data(RECIPES["digits"])

@@ -366,8 +366,6 @@ def test_check_undoes_the_prior_and_finds_a_way_back_that_is_none(
 
 
 def test_the_shipped_prior_is_undone(faces: Model) -> None:
-    if "prior_inverse" not in faces.graphs:
-        pytest.skip("faces24 was exported without a way back")
     drawn = noise(300, 32, seed=9)
     latents = faces.sample_latents(300, seed=9)
     np.testing.assert_allclose(faces.to_noise(latents), drawn, atol=1e-4)
@@ -377,8 +375,6 @@ def test_the_shipped_prior_is_undone(faces: Model) -> None:
 
 
 def test_the_density_of_the_shipped_prior_is_the_change_of_its_volume(faces: Model) -> None:
-    if "prior_inverse" not in faces.graphs:
-        pytest.skip("faces24 was exported without a way back")
     drawn, step = noise(4, 32, seed=3), np.float32(1e-2)
     latents = faces.sample_latents(4, seed=3)
     for one, latent in zip(drawn, latents, strict=True):
@@ -391,15 +387,11 @@ def test_the_density_of_the_shipped_prior_is_the_change_of_its_volume(faces: Mod
 
 
 def test_on_ways_of_the_shipped_model_its_points_are_what_they_were_to_the_last_bit(faces: Model) -> None:
-    if "prior_inverse" not in faces.graphs:
-        pytest.skip("faces24 was exported without a way back")
     corners = faces.encode(faces.sample(3, seed=6)).mean
     np.testing.assert_array_equal(faces.latent_path(corners, 131)[[0, 65, 130]], corners)
 
 
 def test_ways_of_the_shipped_model_stay_where_its_prior_puts_images(faces: Model) -> None:
-    if "prior_inverse" not in faces.graphs:
-        pytest.skip("faces24 was exported without a way back")
     pairs = faces.sample_latents(64, seed=0).reshape(32, 2, 32)
     through, straight = (
         np.mean([faces.log_density(faces.latent_path(pair, 17, through_prior=it)).mean() for pair in pairs])

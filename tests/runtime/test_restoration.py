@@ -13,7 +13,6 @@ from onnx_bytes import constant, copy_bundle, graph, node, read_card, tensor_typ
 
 import vae_runtime
 from vae_runtime import ClosedError, InputError, Model, NonFiniteError, to_float, to_uint8
-from vae_runtime.bundle import shipped_models
 from vae_runtime.errors import ResourceLimitError
 from vae_runtime.restoration import Fit
 
@@ -230,8 +229,6 @@ def test_how_far_pixels_lie_from_what_is_drawn_is_read_off_the_card(
 
 @pytest.fixture(scope="module")
 def drawn_faces() -> Iterator[Model]:
-    if "drawn24" not in shipped_models():
-        pytest.skip("this checkout holds no models/drawn24")
     with vae_runtime.load("drawn24") as model:
         yield model
 

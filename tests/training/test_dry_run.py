@@ -13,7 +13,6 @@ import pytest
 import torch
 from small_runs import leave_out_drawings
 
-from vae_runtime.bundle import shipped_models
 from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
 from vae_training.costs import parameter_count
 from vae_training.data import ImageSet
@@ -75,8 +74,6 @@ def test_the_classic_recipe_costs_what_is_known_of_it(bars: Images) -> None:
 
 @pytest.mark.parametrize("name", ["faces24", "faces64"])
 def test_the_files_that_it_foretells_are_as_large_as_those_that_were_written(name: str, bars: Images) -> None:
-    if name not in shipped_models():
-        pytest.skip(f"this checkout holds no models/{name}")
     model = Config.from_toml(ROOT / "models" / name / "recipe.toml").model
     told = described(model, bars(8, model.height, model.width), batch_size=2)
     for precision, folder in (("fp32", name), ("int8", f"{name}-int8")):
