@@ -195,6 +195,7 @@ def _images(model: Source, data: str | None) -> ImageSet:
 
     from vae_training.config import DataConfig
     from vae_training.data import load_configured
+    from vae_training.errors import DataError
 
     shape = model.model.config
     own = (
@@ -203,7 +204,12 @@ def _images(model: Source, data: str | None) -> ImageSet:
         else DataConfig(source="faces" if data is None else data)
     )
     size = (shape.height, shape.width)
-    return load_configured(replace(own, image_size=size, channels=shape.channels))
+    try:
+        return load_configured(replace(own, image_size=size, channels=shape.channels))
+    except DataError as error:
+        if data is not None:
+            raise
+        raise DataError(f"{error}; say with --data where the images of {model.name} are now") from error
 
 
 def _told(model: Source, images: ImageSet, data: str | None) -> str:

@@ -130,6 +130,19 @@ def test_parity_can_be_proven_on_other_images(folder: Path, vae_export_here: Her
     assert "images: others" in ended.err
 
 
+def test_a_run_whose_images_are_gone_says_how_to_name_them(
+    run: Path, folder: Path, vae_export_here: Here
+) -> None:
+    (run.parent / "noise.npy").rename(folder / "noise.npy")
+    try:
+        ended = vae_export_here("run", "-o", "out")
+    finally:
+        (folder / "noise.npy").rename(run.parent / "noise.npy")
+    assert (ended.code, ended.out) == (3, "")
+    assert "noise.npy: cannot be read" in ended.err
+    assert "say with --data where the images of run are now" in ended.err
+
+
 def test_an_opset_that_cannot_be_written_lists_those_that_can(folder: Path, vae_export_here: Here) -> None:
     ended = vae_export_here("run", "-o", "out", "--opset", 14)
     assert (ended.code, ended.out) == (2, "")

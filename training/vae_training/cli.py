@@ -17,6 +17,7 @@ from vae_runtime.cli.exits import run_command
 from vae_runtime.cli.options import File, Name
 from vae_runtime.errors import printable
 from vae_training.config import MOST, Config
+from vae_training.errors import ConfigError, DataError
 from vae_training.evaluation.command import evaluate
 from vae_training.options import data_options, model_options, override, training_options
 
@@ -27,8 +28,12 @@ if TYPE_CHECKING:
     from vae_training.data import ImageSet
     from vae_training.loop import Trainer
     from vae_training.progress import Observer
+    from vae_training.run_folder import RunFolder
+
+_log = logging.getLogger(__name__)
 
 _RUNS = Path("runs")
+_CHANGED_BY_RESUME = ("epochs", "sharpen_epochs", "device", "source")
 
 
 def main() -> None:
@@ -221,12 +226,15 @@ def _resume(path: Path, options: dict[str, Any], save_every: int | None, *, quie
     with folder.locked():
         folder.tidy()
         checkpoint = None if folder.is_unbegun() else newest_checkpoint(folder.checkpoints)
-        config = override(checkpoint.config if checkpoint else Config.from_toml(folder.config), options)
+        config = override(_settings_to_go_on_with(folder, checkpoint), options)
         if checkpoint and checkpoint.is_complete(config):
             done = checkpoint.position.epoch
             raise click.UsageError(f"{path} is complete: {done} epochs are done. Give more with --epochs")
         choose_device(config.training.device)
-        images = _load(config, quiet=quiet)
+        try:
+            images = _load(config, quiet=quiet)
+        except DataError as error:
+            raise DataError(f"{error}; say with --data where the images of {path} are now") from error
         if checkpoint is None:
             if not quiet:
                 click.echo(f"{path} was stopped before its first checkpoint: it begins anew", err=True)
@@ -240,6 +248,25 @@ def _resume(path: Path, options: dict[str, Any], save_every: int | None, *, quie
         folder.write_config(config)
         _run(trainer)
     _point_out(folder.path, quiet=quiet)
+
+
+def _settings_to_go_on_with(folder: RunFolder, checkpoint: Checkpoint | None) -> Config:
+    """Return the settings of a run: its checkpoint's, but what `--resume` may change as its config.toml says.
+
+    That is written first: a run that was lengthened, and killed before it saved anything, is as long as it was to be.
+    """
+    if checkpoint is None:
+        return Config.from_toml(folder.config)
+    try:
+        written = Config.from_toml(folder.config)
+    except ConfigError:
+        return checkpoint.config  # and it is written anew
+    wished = {name: getattr(written.training, name) for name in _CHANGED_BY_RESUME if name != "source"}
+    config = override(checkpoint.config, {**wished, "source": written.data.source})
+    if config != written:
+        may = ", ".join(_CHANGED_BY_RESUME)
+        _log.warning("%s: settings other than %s stay as the run began with them", folder.config, may)
+    return config
 
 
 def _begin(trainer: Trainer) -> None:
@@ -257,11 +284,7 @@ def _read_initial(source: str) -> Checkpoint:
 
 
 def _refuse_with_resume(options: dict[str, Any], config_file: Path | None, output: Path | None) -> None:
-    refused = [
-        f"--{name.replace('_', '-')}"
-        for name in options
-        if name not in ("epochs", "sharpen_epochs", "device", "source")
-    ]
+    refused = [f"--{name.replace('_', '-')}" for name in options if name not in _CHANGED_BY_RESUME]
     refused += ["--config"] * (config_file is not None) + ["--output"] * (output is not None)
     if refused:
         raise click.UsageError(f"{', '.join(refused)} cannot be changed by --resume; start a new run instead")

@@ -102,8 +102,9 @@ class RunFolder:
     def require_run(self) -> None:
         """Raise `CheckpointError` where there is nothing in the folder to go on with."""
         if not self._is_run():
+            problem = "no checkpoint" if self.path.is_dir() else "no such folder"
             raise CheckpointError(
-                f"{self.path}: no checkpoint; expected a folder that vae-train wrote, with checkpoints/step-* in it"
+                f"{self.path}: {problem}; expected a folder that vae-train wrote, with checkpoints/step-* in it"
             )
 
     def _is_run(self) -> bool:

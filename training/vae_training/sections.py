@@ -21,6 +21,7 @@ else:
 Section = TypeVar("Section")
 
 _LARGEST_FILE = 1 << 20  # bytes of TOML
+_KINDS = {str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             content = file.read(_LARGEST_FILE + 1)
         if len(content) > _LARGEST_FILE:
             raise ConfigError(f"{path}: not a readable TOML file (larger than {_LARGEST_FILE} bytes)")
-        settings: dict[str, Any] = tomllib.loads(content.decode("utf-8").replace("\r\n", "\n"))
+        settings: dict[str, Any] = tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
     except ConfigError:
         raise
     except (OSError, ValueError, RecursionError) as error:  # a ValueError is bad UTF-8, TOML or a huge number
@@ -77,7 +78,7 @@ def _as_type(value: object, hint: Any, source: str) -> object:
         except OverflowError as error:
             raise ConfigError(f"{source} is larger than any floating point number; expected less") from error
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ConfigError(f"{source} is {value!r}; expected {hint.__name__}")
+        raise ConfigError(f"{source} is {value!r}; expected {_KINDS[hint]}")
     return value
 
 

@@ -71,9 +71,9 @@ def test_one_checkpoint_can_be_begun_with_and_a_killed_run_begins_with_it_again(
             "weights do not fit the model: encoder.fc_mu.weight",
         ),
         (["--init-from", "done", "--image-size", "12"], 3, "weights do not fit the model"),
-        (["--init-from", "nowhere"], 3, "nowhere: no checkpoint; expected a folder that vae-train wrote"),
-        (["--init-from", "bars.npy"], 3, "bars.npy: no checkpoint"),
-        (["--init-from", "done/config.toml"], 3, "no checkpoint"),
+        (["--init-from", "nowhere"], 3, "nowhere: no such folder; expected a folder that vae-train wrote"),
+        (["--init-from", "bars.npy"], 3, "bars.npy: no such folder"),
+        (["--init-from", "done/config.toml"], 3, "no such folder"),
         (["--resume", "done", "--init-from", "done"], 2, "--init-from cannot be changed by --resume"),
     ],
 )

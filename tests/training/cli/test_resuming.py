@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from contents import files
 from small_commands import SMALL, same_weights
 
@@ -63,9 +65,43 @@ def test_a_run_that_is_complete_is_not_resumed_without_more_epochs(
     assert files(trained) == before
 
 
+def test_a_run_that_was_lengthened_and_killed_before_it_saved_is_as_long_when_it_goes_on(
+    trained: Path, vae_train_here: Here
+) -> None:
+    lengthened = (trained / "config.toml").read_text().replace("epochs = 2", "epochs = 3")
+    (trained / "config.toml").write_text(lengthened)
+    assert vae_train_here("--resume", "done", "-q") == (0, "", "")
+    assert [row["epoch"] for row in RunFolder(trained).read_metrics()] == [1, 2, 3]
+
+
+def test_other_settings_that_somebody_changed_in_a_runs_folder_stay_as_they_were_and_that_is_told(
+    trained: Path, vae_train_here: Here, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = Config.from_toml(trained / "config.toml")
+    changed = (trained / "config.toml").read_text().replace("beta = 0.5", "beta = 2.0")
+    (trained / "config.toml").write_text(changed)
+    assert vae_train_here("--resume", "done", "--epochs", 3, "-q").code == 0
+    assert "settings other than epochs, sharpen_epochs, device, source stay" in caplog.text
+    assert Config.from_toml(trained / "config.toml").training == replace(before.training, epochs=3)
+
+
+@pytest.mark.parametrize("content", [None, b"epochs: 3"], ids=["missing", "damaged"])
+def test_settings_that_are_gone_come_from_the_checkpoint(
+    trained: Path, vae_train_here: Here, content: bytes | None
+) -> None:
+    before = Config.from_toml(trained / "config.toml")
+    (trained / "config.toml").unlink()
+    if content is not None:
+        (trained / "config.toml").write_bytes(content)
+    assert vae_train_here("--resume", "done", "--epochs", 3, "-q").code == 0
+    assert Config.from_toml(trained / "config.toml").training == replace(before.training, epochs=3)
+
+
 def test_a_run_is_resumed_where_its_images_went(folder: Path, trained: Path, vae_train_here: Here) -> None:
     (folder / "bars.npy").rename(folder / "moved.npy")
-    assert vae_train_here("--resume", "done", "--epochs", 3).code == 3
+    ended = vae_train_here("--resume", "done", "--epochs", 3)
+    assert ended.code == 3
+    assert "say with --data where the images of done are now" in ended.err
     assert vae_train_here("--resume", "done", "--epochs", 3, "--data", "moved.npy", "-q").code == 0
 
 
