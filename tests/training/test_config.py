@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vae_training.config import Config, DataConfig, ModelConfig, TrainingConfig
+from vae_training.config import (
+    BETA_SCHEDULES,
+    LIKELIHOODS,
+    NOISE_SCALES,
+    SCHEDULES,
+    Config,
+    DataConfig,
+    ModelConfig,
+    TrainingConfig,
+)
 from vae_training.errors import ConfigError
 
 texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=30)
@@ -52,7 +61,15 @@ configs = st.builds(
         epochs=sizes,
         batch_size=sizes,
         learning_rate=st.floats(0, 1e3, exclude_min=True, exclude_max=True),
-        schedule=st.sampled_from(["constant", "onecycle"]),
+        schedule=st.sampled_from(SCHEDULES),
+        beta_schedule=st.sampled_from(BETA_SCHEDULES),
+        likelihood=st.sampled_from(LIKELIHOODS),
+        noise_scale=st.sampled_from([*NOISE_SCALES, "0.05"]),
+        free_bits=st.floats(0, 1e6, exclude_max=True),
+        capacity=st.none() | st.floats(0, 1e6, exclude_max=True),
+        ema=st.floats(0, 1, exclude_max=True),
+        sharpen_epochs=sizes,
+        init_from=st.none() | texts,
         beta=st.floats(0, 1e6, exclude_max=True),
         seed=st.integers(0, 2**63 - 1),
         device=st.sampled_from(["auto", "cpu", "cuda"]),

@@ -23,6 +23,24 @@ def test_onecycle_is_that_of_pytorch_at_every_step(total: int, peak: float) -> N
             theirs.step()
 
 
+@pytest.mark.parametrize("total", [2, 3, 5, 10, 855])
+@pytest.mark.parametrize("peak", [1e-3, 0.05])
+def test_cosine_is_that_of_pytorch_at_every_step(total: int, peak: float) -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=peak)
+    end = peak / 25 / 1e4  # where OneCycleLR ends, too
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=total - 1, eta_min=end)
+    for step in range(total):
+        expected = optimizer.param_groups[0]["lr"]
+        assert learning_rate("cosine", peak, step, total) == pytest.approx(expected, rel=1e-6), step
+        optimizer.step()
+        theirs.step()
+
+
+def test_a_run_of_one_step_takes_it_at_the_peak_but_for_onecycle() -> None:
+    assert learning_rate("constant", 0.1, 0, 1) == learning_rate("cosine", 0.1, 0, 1) == 0.1
+    assert 0.0 < learning_rate("onecycle", 0.1, 0, 1) <= 0.1
+
+
 @given(st.floats(1e-9, 999), st.integers(0, 10_000), st.integers(1, 10_000))
 def test_constant_is_the_peak_throughout(peak: float, step: int, total: int) -> None:
     assert learning_rate("constant", peak, step, total) == peak
