@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,16 @@ def test_a_shipped_model_is_called_as_its_folder_and_carries_its_recipe(name: st
         assert card.data
         assert Config.from_dict(card.recipe) == RECIPES[name]
     assert {path.name for path in BUNDLES[name].iterdir()} >= {"README.md", "preview.png", "recipe.toml"}
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists() or shutil.which("git") is None, reason="no git checkout")
+@pytest.mark.parametrize("name", BUNDLES)
+def test_git_changes_no_line_endings_in_a_shipped_model(name: str) -> None:
+    files = [str(path) for path in BUNDLES[name].iterdir()]
+    done = subprocess.run(
+        ["git", "check-attr", "text", "--", *files], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count(": text: unset\n") == len(files)
 
 
 def run(command: Any, *words: object) -> None:

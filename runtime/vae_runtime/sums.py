@@ -15,6 +15,10 @@ from vae_runtime.members import Members
 SUMS = "SHA256SUMS"
 
 _LARGEST_SUMS = 1 << 20  # bytes
+_LINE_ENDINGS = (
+    "Its line endings were changed, as git does on Windows: a line `* -text` in a .gitattributes beside it keeps git "
+    "from that; then copy or export the bundle again"
+)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SUM_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 # Nothing that leads out of the folder, hides in it, or is a device on Windows.
@@ -44,9 +48,9 @@ def read_sums(members: Members, expect_sha256: str | None = None) -> Sums:
     data = members.read(SUMS, _LARGEST_SUMS)
     found = hashlib.sha256(data).hexdigest()
     if expected is not None and not hmac.compare_digest(found, expected):
-        raise UnsafeBundleError(
-            f"{path}: SHA-256 {found}; expected {expected}: this is not the bundle that you were promised"
-        )
+        promised = "this is not the bundle that you were promised"
+        problem = _LINE_ENDINGS if _sum_of_unix_lines(data) == expected else promised
+        raise UnsafeBundleError(f"{path}: SHA-256 {found}; expected {expected}: {problem}")
     try:
         text = data.decode("ascii")
     except UnicodeDecodeError as error:
@@ -76,9 +80,10 @@ def read_member(members: Members, name: str, sums: Sums, most_bytes: int) -> byt
         raise BundleError(f"{error}; {SUMS} lists it") from error
     found, listed = hashlib.sha256(data).hexdigest(), sums.by_name[name]
     if found != listed:
+        damaged = "The file is damaged or was changed: copy or export the bundle again"
         raise BundleError(
             f"{members.folder / name}: SHA-256 differs: {found[:16]}... of {len(data)} bytes; {SUMS} says "
-            f"{listed[:16]}... The file is damaged or was changed: copy or export the bundle again"
+            f"{listed[:16]}... {_LINE_ENDINGS if _sum_of_unix_lines(data) == listed else damaged}"
         )
     return data
 
@@ -93,6 +98,11 @@ def write_sums(folder: Path) -> str:
     sums = "".join(lines).encode("ascii")
     (folder / SUMS).write_bytes(sums)
     return hashlib.sha256(sums).hexdigest()
+
+
+def _sum_of_unix_lines(data: bytes) -> str:
+    """Return the SHA-256 that a file has whose line endings were changed, once they are changed back."""
+    return hashlib.sha256(data.replace(b"\r\n", b"\n")).hexdigest()
 
 
 def _as_digest(given: str) -> str:

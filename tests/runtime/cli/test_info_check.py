@@ -155,6 +155,18 @@ def test_check_looks_at_the_files_beside_the_graphs_too(
         assert vae_run("info", "--model", bundle).code == 0
 
 
+@pytest.mark.parametrize("name", ["README.md", "SHA256SUMS"])
+def test_check_tells_line_endings_that_git_changed_from_damage(
+    vae_run: Any, gray_bundle: Path, tmp_path: Path, name: str
+) -> None:
+    bundle = copy_bundle(gray_bundle, tmp_path / "b", {"README.md": b"# A model\n\nof noise\n"})
+    sums = digest_of(bundle)
+    (bundle / name).write_bytes((bundle / name).read_bytes().replace(b"\n", b"\r\n"))
+    done = vae_run("check", bundle, "--expect-sha256", sums)
+    assert (done.code, done.err.count("\n")) == (3, 1)
+    assert "Its line endings were changed, as git does on Windows: a line `* -text`" in done.err
+
+
 def test_check_names_files_that_are_not_of_the_bundle(
     vae_run: Any, gray_bundle: Path, tmp_path: Path
 ) -> None:
