@@ -123,7 +123,7 @@ def evaluate(
         yardstick = Yardstick(material, chosen)
         real = yardstick.real_figures(faces=faces)
         measured = [measure(subject, yardstick, settings, progress) for subject in subjects]
-    figures = [of for of, _ in measured]
+    figures = [model for model, _ in measured]
     notes += notes_on_figures(subjects, figures, chosen, material)
     report = Report(figures, real, material, chosen, settings, notes)
     with ExitStack() as all_of_them:  # or none
@@ -133,7 +133,7 @@ def evaluate(
             beside.write_text(f"{record}\n", encoding="utf-8")
         if pictures:
             beside = all_of_them.enter_context(atomic_file(pictures, overwrite=overwrite))
-            write_page(beside, material, chosen, {of.name: page for of, page in measured})
+            write_page(beside, material, chosen, {model.name: page for model, page in measured})
         if bundle:
             sha256 = write_evaluation(bundle, report.as_markdown(), measured=subjects[0].sha256)
     click.echo(report.as_text())

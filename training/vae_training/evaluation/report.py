@@ -34,12 +34,12 @@ class Report:
     @property
     def warnings(self) -> list[str]:
         """What a user should not overlook, each in one line."""
-        found = (warn_of_collapse(of.name, of.latents) for of in self.figures)
+        found = (warn_of_collapse(model.name, model.latents) for model in self.figures)
         return [warning for warning in found if warning]
 
     def as_record(self) -> dict[str, Any]:
         """Return every figure, as JSON can hold it."""
-        model, *others = [as_record(of) for of in self.figures]
+        model, *others = map(as_record, self.figures)
         return {
             "format_version": FORMAT_VERSION,
             "written_by": f"vae-edge {__version__}",
@@ -91,17 +91,17 @@ def notes_on_figures(
             f"{count} images are few beside {widest} features: Frechet distances are rough, and large for real "
             "images too"
         )
-    for subject, of in zip(subjects, figures, strict=True):
+    for subject, measured in zip(subjects, figures, strict=True):
         if subject.learned_prior:
             notes.append(
                 f"{subject.name}: samples come from its learned prior; unless it says otherwise, ELBO, bound and KL "
                 "divergence are those beside the standard normal"
             )
-        bounds = of.bounds
+        bounds = measured.bounds
         if bounds.effective_samples < min(_FEW_SAMPLES, bounds.importance_samples / 2):
             notes.append(
-                f"{of.name}: few samples carry the weight of the importance-weighted bound, so that the likelihood is "
-                "higher than it says"
+                f"{measured.name}: few samples carry the weight of the importance-weighted bound, so that the likelihood "
+                "is higher than it says"
             )
     if len(subjects) == 1:
         notes.append("no other model beside it: --against RUN|BUNDLE names one, such as the classic recipe's")
