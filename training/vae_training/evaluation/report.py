@@ -100,8 +100,8 @@ def notes_on_figures(
         bounds = measured.bounds
         if bounds.effective_samples < min(_FEW_SAMPLES, bounds.importance_samples / 2):
             notes.append(
-                f"{measured.name}: few samples carry the weight of the importance-weighted bound, so that the likelihood "
-                "is higher than it says"
+                f"{measured.name}: few samples carry the weight of the importance-weighted bound, so that the "
+                "likelihood is higher than it says"
             )
     if len(subjects) == 1:
         notes.append("no other model beside it: --against RUN|BUNDLE names one, such as the classic recipe's")
