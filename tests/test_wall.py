@@ -126,6 +126,28 @@ def test_the_library_loads_neither_click_nor_pillow_nor_anything_heavy(run_pytho
     assert loaded in ("[]", "['pickle']"), finished.stderr
 
 
+@pytest.mark.parametrize("package", ["vae_runtime", "vae_training", "vae_export"])
+def test_each_package_is_its_command_where_no_script_is_on_the_path(package: str) -> None:
+    if package != "vae_runtime":
+        pytest.importorskip("torch")
+    done = subprocess.run(
+        [sys.executable, "-m", package, "--version"], capture_output=True, text=True, timeout=60, check=False
+    )
+    command = {"vae_runtime": "vae-run", "vae_training": "vae-train", "vae_export": "vae-export"}[package]
+    assert (done.stdout, done.stderr) == (f"{command}, version {vae_runtime.__version__}\n", "")
+
+
+def test_what_freezes_programs_sees_that_onnxruntime_is_needed() -> None:
+    source = (ROOT / "runtime/vae_runtime/installation.py").read_text(encoding="utf-8")
+    imported = {
+        name.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Import)
+        for name in node.names
+    }
+    assert "onnxruntime" in imported
+
+
 def test_importing_the_package_alone_loads_not_even_numpy(run_python: Any) -> None:
     finished = run_python("import sys, vae_runtime; print({'numpy', 'onnxruntime'} & set(sys.modules))")
     assert finished.stdout == "set()\n", finished.stderr

@@ -5,7 +5,6 @@ Not a ThreadPoolExecutor: Ctrl-C inside of its own locks leaves them taken, and 
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +26,9 @@ class Helpers:
         self._threads.append(thread)
         try:
             thread.start()
-        except RuntimeError:
+        except RuntimeError as error:
+            if "thread" not in str(error):  # but of a signal handler that ran in the midst of it
+                raise
             self._threads.remove(thread)
             return False
         return True
@@ -37,7 +38,7 @@ class Helpers:
         for thread in self._threads:
             _wait_for_its_first_step(thread)
             # It may be this very thread: a stream that was forgotten is closed by whoever notices.
-            with contextlib.suppress(RuntimeError):
+            if thread.ident is not None and thread is not threading.current_thread():
                 thread.join()
 
 

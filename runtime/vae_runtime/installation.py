@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import sys
@@ -37,7 +36,7 @@ def import_onnxruntime() -> ModuleType:
         if len(installed) > 1:
             raise EnvironmentProblem(_doubled_message(installed))
     try:
-        onnxruntime = importlib.import_module("onnxruntime")
+        import onnxruntime  # as a statement, which tools that freeze programs see
     except Exception as error:
         installed = installed_wheels()
         # Half overwritten or built for another numpy, it fails in ways of its own.
@@ -51,7 +50,8 @@ def import_onnxruntime() -> ModuleType:
         # What is left of its folder where one of two wheels was uninstalled: Python imports it as empty.
         raise EnvironmentProblem(_broken_message(installed_wheels(), "its module is empty"))
     _refuse_too_old(str(onnxruntime.__version__))
-    return onnxruntime
+    module: ModuleType = onnxruntime
+    return module
 
 
 def _is_being_imported(module: ModuleType) -> bool:

@@ -45,7 +45,7 @@ def image_dtype(dtype: Dtype) -> np.dtype[Any]:
     """Return `FLOAT32` or `UINT8`, whichever a caller means, or raise `InputError`."""
     try:
         kind = np.dtype(dtype)
-    except Exception as error:  # of its many kinds of descriptions some fail in ways of their own
+    except (TypeError, ValueError, SyntaxError) as error:
         raise InputError(f"dtype {shown(dtype)}; expected float32 or uint8") from error
     if kind == FLOAT32:
         return FLOAT32

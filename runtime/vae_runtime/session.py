@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -152,6 +153,8 @@ class Graph:
         except ClosedError:  # the interpreter is ending
             raise
         except Exception as error:
+            if _is_of_the_host(error):
+                raise
             kind = ResourceLimitError if is_exhaustion(error) else EnvironmentProblem
             raise kind(
                 f"{self.source}: failed on a batch of shape {batch.shape} "
@@ -214,6 +217,8 @@ def _session(data: bytes, about: _About, name: str) -> Any:
                 read_config_from_model=0,
             )
     except Exception as error:
+        if _is_of_the_host(error):
+            raise
         raise _refusal(error, onnxruntime, about, name, complaint) from error
     if full_name not in session.get_providers():
         opened = ", ".join(session.get_providers())
@@ -222,6 +227,14 @@ def _session(data: bytes, about: _About, name: str) -> Any:
         session._model_bytes = None  # noqa: SLF001 - a second copy of the weights, kept for nothing
     _log.info("%s runs on %s", about.source, name)
     return session
+
+
+def _is_of_the_host(error: Exception) -> bool:
+    """Whether an error comes from a signal handler, say a limit of time, that ran while onnxruntime was called."""
+    if type(error).__module__.split(".")[0] not in ("builtins", "onnxruntime"):
+        return True
+    *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
+    return not innermost.f_globals.get("__name__", "").startswith(("onnxruntime", __package__))
 
 
 def _refusal(

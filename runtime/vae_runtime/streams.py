@@ -7,7 +7,6 @@ here for work, they end when there is none.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from collections import deque
@@ -66,8 +65,11 @@ class Batch(Generic[Result]):
             self._failed[piece.start] = error
         self._to_do.pop(piece.start, None)
         if not self._to_do:
-            with contextlib.suppress(RuntimeError):  # two threads did the last two pieces, and both saw it
+            try:
                 self._ended.release()
+            except RuntimeError as error:  # two threads did the last two pieces, and both saw it
+                if "lock" not in str(error):  # but of a signal handler that ran in the midst of it
+                    raise
 
     def wait(self) -> None:
         """Wait until others have done what they have begun."""

@@ -230,3 +230,32 @@ print(threading.active_count())
 """,
     )
     assert printed == 3 * "True\n" + "1\n"
+
+
+@needs_fork
+def test_what_a_signal_handler_of_the_host_raises_comes_through_as_it_is(host: Host) -> None:
+    printed = host(
+        """
+import signal, sys
+import vae_runtime
+
+class TooLong(Exception):  # as task queues have it
+    pass
+
+def end(*_):
+    raise raised("after a while")
+
+signal.signal(signal.SIGALRM, end)
+model, works = vae_runtime.load(sys.argv[1], threads=1), 0
+for raised in (TooLong, TimeoutError, RuntimeError) * 20:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.002)
+        while True:
+            model.sample(200)  # as good as always onnxruntime is at work
+    except raised as error:
+        works += str(error) == "after a while"
+assert model.sample(3).shape == (3, 1, 8, 12)
+print(works)
+""",
+    )
+    assert printed == "60\n"

@@ -17,7 +17,7 @@ class Unspeakable:
     """Has no text of its own."""
 
     def __repr__(self) -> str:
-        raise RuntimeError("no")
+        raise ValueError("no")
 
 
 WHOLE_NUMBERS: dict[str, Callable[[Model, Any], object]] = {
