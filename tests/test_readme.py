@@ -7,6 +7,7 @@ import http.client
 import io
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -14,14 +15,17 @@ import time
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from preloaded import preloaded_commands
 
+import vae_runtime
+
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(\w[\w ]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
-KINDS = {"bash make", "bash install", "python", "python service", "bash"}
+KINDS = {"bash make", "bash install", "python", "python service", "python training", "bash"}
 
 
 def blocks(kind: str) -> list[str]:
@@ -60,6 +64,19 @@ def test_the_python_example_runs(folder: Path, environment: dict[str, str]) -> N
         )
         assert done.returncode == 0, done.stderr
         assert "(240, 240) (20, 1, 24, 24) (100, 1, 24, 24)" in done.stdout
+
+
+def test_training_and_export_run_from_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = blocks("python training")
+    monkeypatch.chdir(tmp_path)
+    images = vae_runtime.load("drawn24").sample(200, seed=1, dtype="uint8")
+    np.save("faces.npy", images)
+    (tmp_path / "mine.py").write_text(code)
+    runpy.run_path("mine.py")  # here, where PyTorch is imported already
+    assert "Model 'mine'" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"faces.npy", "mine.py", "runs", "python"}
 
 
 @pytest.mark.long
