@@ -33,8 +33,8 @@ Weights: TypeAlias = dict[str, npt.NDArray[np.float32]]
 class Turns:
     """The other end of a `Contestant`: waits until it is told to train an epoch, and tells how long that took.
 
-    It tells so when all is done that comes after the epoch and is not measured, lest that take the processors from
-    the other one's turn.
+    It reports only once the work after the epoch, which is not measured, is done as well: otherwise that would take
+    processors from the other one's turn.
     """
 
     def __init__(self, connection: Connection[Any, Any]) -> None:

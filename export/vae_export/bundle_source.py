@@ -1,4 +1,4 @@
-"""A bundle as what is exported: its weights are read out of its graphs, and proven to be all that these compute."""
+"""A bundle as the source of an export: its weights are read from its graphs, and proven to compute the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights stored in 16 bits that are computed with in 32: half the file, at the cost of rounding them once.
+"""Weights stored in 16 bits and computed with in 32: half the file, at the cost of rounding them once.
 
 For priors, which are computed with in 32 bits whatever the others are in: what they round off is a hundred times less
 than what 8 bits take from a decoder's pictures. onnxruntime turns the numbers back when it opens a graph, so that

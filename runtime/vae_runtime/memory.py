@@ -85,7 +85,7 @@ def is_exhaustion(error: BaseException) -> bool:
 
 
 def _machine_memory() -> int | None:
-    """Return what is free or can be freed, swap included; elsewhere than on Linux all that is built in."""
+    """Return what is free or can be freed, swap included; on systems other than Linux all that is built in."""
     try:
         fields = dict(line.split(":", 1) for line in _MEMORY.read_text().splitlines())
         return sum(int(fields[name].split()[0]) << 10 for name in ("MemAvailable", "SwapFree"))

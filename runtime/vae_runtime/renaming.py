@@ -59,7 +59,7 @@ def _rename(source: Path, target: Path, flag: int) -> bool:
 
 @cache
 def _renameat2() -> Callable[..., int] | None:
-    """Return the C function; None where there is none: before glibc 2.28, and elsewhere than on Linux."""
+    """Return the C function; None before glibc 2.28, and on systems other than Linux."""
     if not sys.platform.startswith("linux"):
         return None
     try:

@@ -39,7 +39,7 @@ class Batch(Generic[Result]):
         self.begin()
 
     def begin(self) -> list[slice]:
-        """Return the pieces that are not done; also those that a process which is not this one has begun."""
+        """Return the pieces that are not done, including those that were begun in the process that forked this one."""
         self._process = os.getpid()
         # Not an Event: an interruption inside of its own lock leaves that taken.
         self._ended = threading.Lock()

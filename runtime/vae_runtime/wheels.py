@@ -26,7 +26,7 @@ _RECORD = re.compile(r"([^-]+)-[^-]+\.(dist-info|egg-info|egg)")
 
 
 def is_surely_alone() -> bool:
-    """Whether the names of folders on the path show one wheel, and plainly: sooner told than by `installed_wheels`."""
+    """Whether the names of the folders on the path plainly show a single wheel; faster than `installed_wheels`."""
     found: list[str] = []
     for folder in dict.fromkeys(sys.path):
         try:

@@ -75,7 +75,7 @@ def override(config: Config, given: dict[str, Any]) -> Config:
 
 
 def _setting(section: type, *declarations: str, help: str, **attributes: Any) -> _Option:  # noqa: A002 - click's name
-    """Return the option of one setting. Help shows the section's default; what nobody types is None, and stays out."""
+    """Return the option of one setting. Help shows the section's default; one that is not given is None."""
     name = declarations[-1].removeprefix("--").replace("-", "_")
     default = next(f.default for f in dataclasses.fields(section) if f.name == name)
     shown = "" if default is None or default is False else f" [default: {default}]"

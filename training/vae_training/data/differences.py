@@ -12,8 +12,8 @@ def from_differences(differences: Array) -> Array:
     """Undo what `data/wheel_images.py` does to the embedded set.
 
     Args:
-        differences: (N, H, W) uint8. All rows of all images stand one after another: of each pixel the one before it
-            was taken away, and of that what came out for the pixel W before, modulo 256.
+        differences: (N, H, W) uint8. The pixels of all rows of all images, one after another, were differenced twice,
+            modulo 256: each with the one before it, then each difference with the one W places before it.
 
     Returns:
         (N, H, W) uint8, the images.

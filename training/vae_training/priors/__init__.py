@@ -1,4 +1,4 @@
-"""What a learned prior can be, and how it is made of its weights again; `fitting` finds the weights."""
+"""What a learned prior can be, and how it is built from its weights; `fitting` finds these."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _THRESHOLDS, _MEANS, _FACTORS = "strata.thresholds", "means", "factors"
 
 
 def expected_shapes(latent_size: int, names: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes that the weights of a prior have, of a mixture where weights of these names are of one."""
+    """Return the shapes of a prior's weights: a mixture's where these names are those of one, else a flow's."""
     if _THRESHOLDS not in names:
         return {name: tuple(tensor.shape) for name, tensor in Flow(latent_size).state_dict().items()}
     count = names[_THRESHOLDS].numel() + 1
@@ -28,10 +28,10 @@ def expected_shapes(latent_size: int, names: Mapping[str, Tensor]) -> dict[str, 
 
 
 def build_prior(latent_size: int, weights: Mapping[str, Tensor]) -> Prior:
-    """Make a prior of finite weights of the expected shapes.
+    """Build a prior from finite weights of the expected shapes.
 
     Raises:
-        ValueError: thresholds that do not ascend, or covariances that are none.
+        ValueError: thresholds that do not ascend, or factors that are not those of covariances.
     """
     if _THRESHOLDS not in weights:
         flow = Flow(latent_size)
