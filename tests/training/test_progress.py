@@ -50,6 +50,16 @@ def test_lines_are_plain_text_on_stderr_one_an_epoch(capsys: pytest.CaptureFixtu
     ]
 
 
+def test_a_run_goes_on_when_nobody_reads_its_lines_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = os.fdopen(writer, "w", buffering=1)
+    monkeypatch.setattr(sys, "stderr", stream)
+    tell(Lines())
+    with pytest.raises(BrokenPipeError):
+        stream.close()
+
+
 def test_the_validation_loss_is_told_where_images_were_held_out() -> None:
     assert "validation" not in describe_epoch(ROW, 5)
     assert "validation  130.500" in describe_epoch({**ROW, "validation_loss": 130.5}, 5)
@@ -84,6 +94,35 @@ with choose_observer(quiet=False) as observer:
         observer.epoch_ended({"epoch": epoch, "loss": 3.0, "reconstruction": 2.0, "kl": 2.0,
                               "images_per_second": 10.0, "seconds": 0.3})
 """
+
+
+GOING_ON_WITHOUT_A_TERMINAL = """
+import os
+from vae_training.progress import choose_observer
+with choose_observer(quiet=False) as observer:
+    observer.run_began("48 images", epochs=2, steps=3)
+    os.close(0)  # the other side, and with it the terminal
+    observer.epoch_began(1, 0)
+    observer.stepped(1, (3.25, 2.5, 1.5), 4321.0)
+    observer.epoch_ended({"epoch": 1, "loss": 3.0, "reconstruction": 2.0, "kl": 2.0,
+                          "images_per_second": 10.0, "seconds": 0.3})
+print("trained to the end", flush=True)
+os._exit(0)
+"""
+
+
+def test_a_run_goes_on_when_its_terminal_was_closed(
+    start_python: Callable[..., subprocess.Popen[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    ours, theirs = pty.openpty()
+    process = start_python(
+        GOING_ON_WITHOUT_A_TERMINAL, cwd=tmp_path, stdin=ours, stderr=theirs, stdout=subprocess.PIPE
+    )
+    os.close(ours)
+    os.close(theirs)
+    out, _ = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, "trained to the end\n")
 
 
 def on_a_terminal(start_python: Callable[..., subprocess.Popen[str]], code: str, cwd: Path) -> str:
