@@ -68,6 +68,19 @@ def test_git_changes_no_line_endings_in_a_shipped_model(name: str) -> None:
     assert done.stdout.count(": text: unset\n") == len(files)
 
 
+@pytest.mark.parametrize("name", BUNDLES)
+def test_its_card_shows_samples_nearer_to_real_images_than_those_of_the_classic_recipe(name: str) -> None:
+    text = (BUNDLES[name] / "README.md").read_text(encoding="utf-8")
+    assert f"| | {name} | real images | classic recipe |" in text
+    distances = [
+        line.split("|")[2:5] for line in text.splitlines() if line.startswith("| Frechet distance |")
+    ]
+    assert len(distances) == 3  # a space each
+    for cells in distances:
+        own, real, classic = (float(cell.split()[0]) for cell in cells)
+        assert 0 < real < own < classic
+
+
 def run(command: Any, *words: object) -> None:
     done = CliRunner().invoke(command, [str(word) for word in words], catch_exceptions=False)
     assert done.exit_code == 0, done.stderr

@@ -16,7 +16,7 @@ from vae_runtime import BundleError, UnsafeBundleError, load
 from vae_training.evaluation.bundle_readme import find_writable_bundle, write_evaluation
 
 Here = Callable[..., Any]
-QUICK = ("--importance-samples", 40, "--importance-images", 6)
+ALONE = ("--importance-samples", 40, "--importance-images", 6, "--alone")
 CARD = "# bars\n\n## Training\n\nOn bars.\n\n## Parity with PyTorch\n\nSmall.\n\n## Limits\n\nMany.\n"
 
 
@@ -48,7 +48,7 @@ def test_the_card_gets_the_table_between_training_and_parity_and_the_graphs_stay
     own: Path, vae_train_here: Here
 ) -> None:
     before = contents(own)
-    ended = vae_train_here("evaluate", own, *QUICK, "--readme")
+    ended = vae_train_here("evaluate", own, *ALONE, "--readme")
     assert (ended.code, ended.err) == (0, "")
     text = (own / "README.md").read_text()
     headings = [line for line in text.splitlines() if line.startswith("#")]

@@ -23,7 +23,7 @@ from vae_training.evaluation.subjects import open_subject
 
 Here = Callable[..., Any]
 # What takes no time: the bound of a few images, by few samples.
-QUICK = ("--importance-samples", 40, "--importance-images", 6)
+ALONE = ("--importance-samples", 40, "--importance-images", 6, "--alone")
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_a_run_and_its_bundle_get_the_same_figures(
     folder: Path, run: Path, bundle: Path, vae_train_here: Here
 ) -> None:
     for source, output in ((run, "run.json"), (bundle, "bundle.json")):
-        ended = vae_train_here("evaluate", source, *QUICK, "--json", output)
+        ended = vae_train_here("evaluate", source, *ALONE, "--json", output)
         assert (ended.code, ended.err) == (0, "")
     ours, theirs = (flat(json.loads(Path(name).read_bytes())) for name in ("run.json", "bundle.json"))
     assert ours.keys() == theirs.keys()
@@ -75,7 +75,7 @@ def test_the_same_command_writes_the_same_bytes_and_another_seed_others(
 ) -> None:
     for output, *more in (("a",), ("b",), ("c", "--seed", 1)):
         pictures = ("--pictures", f"{output}.png", "--json", f"{output}.json")
-        assert vae_train_here("evaluate", run, *QUICK, *pictures, *more).code == 0
+        assert vae_train_here("evaluate", run, *ALONE, *pictures, *more).code == 0
     for kind in ("json", "png"):
         first, again, other = (Path(f"{name}.{kind}").read_bytes() for name in "abc")
         assert first == again != other
@@ -85,7 +85,7 @@ def test_the_same_command_writes_the_same_bytes_and_another_seed_others(
 def test_every_figure_that_is_promised_is_in_the_record_and_in_the_table(
     folder: Path, run: Path, bundle: Path, vae_train_here: Here
 ) -> None:
-    ended = vae_train_here("evaluate", run, "--against", bundle, *QUICK, "--json", "all.json")
+    ended = vae_train_here("evaluate", run, "--against", bundle, *ALONE[:-1], "--json", "all.json")
     record = json.loads(Path("all.json").read_bytes())
     model = record["model"]
     assert ended.code == 0
@@ -123,7 +123,7 @@ def test_every_figure_that_is_promised_is_in_the_record_and_in_the_table(
 def test_real_images_are_nearer_to_real_images_than_what_a_small_model_makes(
     folder: Path, run: Path, vae_train_here: Here
 ) -> None:
-    assert vae_train_here("evaluate", run, *QUICK, "--json", "it.json").code == 0
+    assert vae_train_here("evaluate", run, *ALONE, "--json", "it.json").code == 0
     record = json.loads(Path("it.json").read_bytes())
     for space, real in record["real"]["resemblance"].items():
         assert real["frechet"] < record["model"]["samples"]["resemblance"][space]["frechet"], space
@@ -132,7 +132,7 @@ def test_real_images_are_nearer_to_real_images_than_what_a_small_model_makes(
 def test_the_page_shows_held_out_images_pixel_by_pixel(
     folder: Path, run: Path, run_data: ImageSet, vae_train_here: Here
 ) -> None:
-    assert vae_train_here("evaluate", run, *QUICK, "--pictures", "page.png").code == 0
+    assert vae_train_here("evaluate", run, *ALONE, "--pictures", "page.png").code == 0
     page = np.asarray(Image.open("page.png").convert("L"))
     _, held_out = split(run_data, 0.25, 5)
     for picture in run_data.images[held_out][..., 0]:
@@ -142,7 +142,7 @@ def test_the_page_shows_held_out_images_pixel_by_pixel(
 def test_the_page_shows_beside_each_sample_the_training_image_that_is_nearest_to_it(
     folder: Path, run: Path, run_data: ImageSet, vae_train_here: Here
 ) -> None:
-    assert vae_train_here("evaluate", run, *QUICK, "--pictures", "page.png").code == 0
+    assert vae_train_here("evaluate", run, *ALONE, "--pictures", "page.png").code == 0
     page = np.asarray(Image.open("page.png").convert("L"))
     with open_subject(str(run)) as subject:
         samples = to_uint8(subject.decode(subject.sample_latents(24, seed=0)))
@@ -164,10 +164,8 @@ def is_on(page: np.ndarray, picture: np.ndarray) -> bool:
     return False
 
 
-def test_without_a_rival_the_table_says_how_to_name_one(
-    folder: Path, run: Path, vae_train_here: Here
-) -> None:
-    assert "--against RUN|BUNDLE names one" in vae_train_here("evaluate", run, *QUICK).out
+def test_without_a_rival_the_table_says_why(folder: Path, run: Path, vae_train_here: Here) -> None:
+    assert "no other model beside it, because of --alone" in vae_train_here("evaluate", run, *ALONE).out
 
 
 def test_images_that_moved_are_found_where_it_is_said_and_asked_for_where_not(
@@ -176,13 +174,13 @@ def test_images_that_moved_are_found_where_it_is_said_and_asked_for_where_not(
     record = json.loads(json.dumps({"data": {"source": "moved.npy", "validation": 0.25},
                                     "training": {"likelihood": "gaussian", "seed": 5}}))  # fmt: skip
     moved = write_bundle(recipe=record)
-    ended = vae_train_here("evaluate", moved, *QUICK)
+    ended = vae_train_here("evaluate", moved, *ALONE)
     assert ended.code == 3
     assert "moved.npy" in ended.err
     assert "say with --data where the images of bars are now" in ended.err
     np.save("here.npy", run_data.images)
     for source, output in ((moved, "a.json"), (run, "b.json")):
-        assert vae_train_here("evaluate", source, *QUICK, "--data", "here.npy", "--json", output).code == 0
+        assert vae_train_here("evaluate", source, *ALONE, "--data", "here.npy", "--json", output).code == 0
     a, b = (json.loads(Path(name).read_bytes()) for name in ("a.json", "b.json"))
     assert a["data"] == b["data"] == {"name": "here", "training": 72, "held_out": 24, "compared": 24}
     # A run knows its images by what they are, a bundle by their name alone.
@@ -198,7 +196,7 @@ def test_a_collapsed_model_is_warned_of_on_stderr_and_in_the_record(
     options = ("--filters", "2,2", "--latent-size", 2, "--epochs", 8, "--beta", 5000, "--learning-rate", 0.01,
                "--validation", 0.25, "--batch-size", 8, "--device", "cpu", "-o", "run", "-q")  # fmt: skip
     assert vae_train_here("--data", "bars.npy", *options).code == 0
-    ended = vae_train_here("evaluate", "run", *QUICK, "--json", "run.json")
+    ended = vae_train_here("evaluate", "run", *ALONE, "--json", "run.json")
     assert ended.code == 0
     assert ended.err.startswith("vae-train: warning: posterior collapse: no latent of run says anything")
     record = json.loads(Path("run.json").read_bytes())
@@ -259,7 +257,7 @@ def test_a_model_of_colours_is_measured_and_drawn_in_colour(
         colour_bundle,
         "--data",
         "colour.npy",
-        *QUICK,
+        *ALONE,
         "--json",
         "it.json",
         "--pictures",
@@ -274,14 +272,14 @@ def test_a_model_of_colours_is_measured_and_drawn_in_colour(
 
 def test_files_that_exist_are_replaced_only_when_told(folder: Path, run: Path, vae_train_here: Here) -> None:
     Path("it.json").write_text("mine")
-    assert vae_train_here("evaluate", run, *QUICK, "--json", "it.json", "--overwrite").code == 0
+    assert vae_train_here("evaluate", run, *ALONE, "--json", "it.json", "--overwrite").code == 0
     assert json.loads(Path("it.json").read_bytes())["format_version"] == 1
     assert names(folder) == ["it.json"]
 
 
 def test_both_files_are_there_or_neither(folder: Path, run: Path, vae_train_here: Here) -> None:
     Path("file").write_text("in the way of a folder")
-    ended = vae_train_here("evaluate", run, *QUICK, "--json", "it.json", "--pictures", "file/page.png")
+    ended = vae_train_here("evaluate", run, *ALONE, "--json", "it.json", "--pictures", "file/page.png")
     assert ended.code in (3, 4)
     assert len(ended.err.splitlines()) == 1
     assert names(folder) == ["file"]
@@ -294,10 +292,10 @@ def test_how_far_it_is_shows_on_a_terminal_and_nowhere_else(
         with monkeypatch.context() as patched:
             patched.setattr("sys.stderr", Terminal())
             with pytest.raises(SystemExit):
-                run_command(vae_train, "vae-train", ["evaluate", str(run), *map(str, QUICK), *more])
+                run_command(vae_train, "vae-train", ["evaluate", str(run), *map(str, ALONE), *more])
             told = cast("Terminal", sys.stderr).getvalue()
         assert ("bounds: 6 of 6" in told) == shows
-    assert vae_train_here("evaluate", run, *QUICK).err == ""
+    assert vae_train_here("evaluate", run, *ALONE).err == ""
 
 
 def test_options_of_the_training_mean_nothing_before_evaluate_and_are_refused(
@@ -314,14 +312,22 @@ def test_both_helps_name_evaluate(vae_train_here: Here) -> None:
     assert (whole.code, own.code) == (0, 0)
     assert "evaluate" in whole.out
     assert "--epochs" in whole.out
-    for option in ("--data", "--against", "--importance-samples", "--json", "--pictures", "--seed"):
+    for option in (
+        "--data",
+        "--against",
+        "--alone",
+        "--importance-samples",
+        "--json",
+        "--pictures",
+        "--seed",
+    ):
         assert option in own.out
 
 
 def test_a_face_detector_is_asked_where_that_is_wanted(folder: Path, run: Path, vae_train_here: Here) -> None:
     pytest.importorskip("skimage")
-    plain = vae_train_here("evaluate", run, *QUICK, "--json", "plain.json")
-    ended = vae_train_here("evaluate", run, *QUICK, "--faces", "--json", "faces.json")
+    plain = vae_train_here("evaluate", run, *ALONE, "--json", "plain.json")
+    ended = vae_train_here("evaluate", run, *ALONE, "--faces", "--json", "faces.json")
     assert (plain.code, ended.code) == (0, 0)
     assert "face detector" not in plain.out
     assert json.loads(Path("plain.json").read_bytes())["model"]["faces"] is None
@@ -338,7 +344,7 @@ def test_without_a_face_detector_the_command_says_how_to_get_it(
     folder: Path, run: Path, vae_train_here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "skimage.data", None)
-    ended = vae_train_here("evaluate", run, *QUICK, "--faces", "--json", "new.json")
+    ended = vae_train_here("evaluate", run, *ALONE, "--faces", "--json", "new.json")
     assert ended.code == 4
     assert "pip install 'vae-edge[cpu,datasets]'" in ended.err
     assert names(folder) == []

@@ -40,8 +40,9 @@ _MOST = 10**7
     "--against",
     type=Name(),
     metavar="RUN|BUNDLE",
-    help="Another model to measure on the same images, beside this one.",
+    help="Another model to measure on the same images, beside this one. [default: the classic recipe, trained on them]",
 )
+@click.option("--alone", is_flag=True, help="Measure no other model beside it, which takes less time.")
 @whole_number(
     "--importance-samples",
     least=1,
@@ -79,6 +80,7 @@ def evaluate(
     json_file: Path | None,
     pictures: Path | None,
     *,
+    alone: bool,
     faces: bool,
     readme: bool,
     overwrite: bool,
@@ -89,8 +91,9 @@ def evaluate(
 
     A run is measured from its newest checkpoint, a bundle (or a shipped model) through the runtime; both on the
     CPU, and the same every time. Bounds of the likelihood, use of the latents, reconstructions, how near samples
-    come to real images and whether they copy any, smoothness of interpolations; beside them real images, the
-    best there can be, and with --against another model.
+    come to real images and whether they copy any, smoothness of interpolations. Beside them real images, the
+    best there can be, and another model: the classic recipe, which is trained for it (5 epochs), or the one that
+    --against names.
 
     \b
     vae-train evaluate runs/faces-1 --pictures page.png
@@ -98,10 +101,13 @@ def evaluate(
     vae-train evaluate bundle --data faces.npz --readme
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
     logging.basicConfig(format="vae-train: %(message)s", level=logging.WARNING)
+    if alone and against is not None:
+        raise click.UsageError("--alone and --against name two things; expected one of them")
     _require_outputs(json_file, pictures, overwrite=overwrite)
 
     from vae_training.device import respect_quota
     from vae_training.evaluation.bundle_readme import find_writable_bundle, write_evaluation
+    from vae_training.evaluation.classic_recipe import train_classic_recipe
     from vae_training.evaluation.material import gather, notes_on_rival
     from vae_training.evaluation.measuring import Settings, Yardstick, choose, measure
     from vae_training.evaluation.page import write_page
@@ -119,6 +125,9 @@ def evaluate(
         notes = [*material.notes]
         for rival in subjects[1:]:
             notes += notes_on_rival(subjects[0], rival)
+        if against is None and not alone:
+            subjects.append(train_classic_recipe(material, progress))
+            _tell_apart(subjects)
         chosen = choose(material, settings)
         yardstick = Yardstick(material, chosen)
         real = yardstick.real_figures(faces=faces)

@@ -33,9 +33,10 @@ class Report:
 
     @property
     def warnings(self) -> list[str]:
-        """What a user should not overlook, each in one line."""
-        found = (warn_of_collapse(model.name, model.latents) for model in self.figures)
-        return [warning for warning in found if warning]
+        """What a user should not overlook of the model, each in one line; its reference is what it is."""
+        model = self.figures[0]
+        warning = warn_of_collapse(model.name, model.latents)
+        return [warning] if warning else []
 
     def as_record(self) -> dict[str, Any]:
         """Return every figure, as JSON can hold it."""
@@ -104,7 +105,7 @@ def notes_on_figures(
                 "likelihood is higher than it says"
             )
     if len(subjects) == 1:
-        notes.append("no other model beside it: --against RUN|BUNDLE names one, such as the classic recipe's")
+        notes.append("no other model beside it, because of --alone")
     if len(material.held_out) > count:
         notes.append(f"{count:,} of {len(material.held_out):,} held-out images were compared")
     return notes
