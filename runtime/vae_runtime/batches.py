@@ -169,7 +169,7 @@ def _cut(
         require: raises unless an array is of the right type and shape; of one array this is known at once.
         check: makes of a batch what the graphs take. It is also told which row of all is its first.
     """
-    if hasattr(given, "__array__"):
+    if isinstance(given, memoryview) or hasattr(given, "__array__") or hasattr(given, "__array_interface__"):
         array = as_array(given, "what is given")
         require(array)
         given = [array]

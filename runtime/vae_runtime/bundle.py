@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vae_runtime.errors import BundleError, InputError, shortened, shown
@@ -30,7 +30,9 @@ class Bundle:
 
     source: str
     """Where it came from, for messages."""
-    graphs: Mapping[str, bytes]
+    graphs: Mapping[str, bytes] = field(
+        repr=False
+    )  # in a debugger that shows variables it would be megabytes
     """ONNX bytes by role: `encoder`, `decoder`, and `prior` where there is one, with what is known of it besides."""
     sha256: str = ""
     """SHA-256 of its SHA256SUMS, which fixes every file of the bundle; empty where it was not read from one."""
@@ -67,6 +69,7 @@ def find_bundle(name_or_path: str | os.PathLike[str]) -> Path:
     if not _exists(path):
         raise BundleError(
             f"{shortened(str(path))}: no such bundle; expected a bundle's folder or a shipped model ({names})"
+            f"{_hint(path, shipped)}"
         )
     if not path.is_dir():
         raise _not_a_folder(path)
@@ -143,6 +146,14 @@ def read_graphs(members: Members, sums: Sums, max_model_bytes: int) -> dict[str,
         for role, name in names.items()
         if name in sums.by_name
     }
+
+
+def _hint(path: Path, shipped: Mapping[str, Path]) -> str:
+    if str(path) in shipped:
+        return f"; of a shipped model give the name alone, as text: {str(path)!r}"
+    if path.parts[:1] == ("~",):
+        return "; ~ is not expanded here: give os.path.expanduser(...)"
+    return ""
 
 
 def _as_path(name_or_path: str | os.PathLike[str]) -> Path:

@@ -72,11 +72,11 @@ class Card:
     license: str = ""
     data: str = ""
     """What the model was trained on."""
-    recipe: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """The configuration of its training."""
-    quality: Mapping[str, float] = field(default_factory=dict)
+    quality: Mapping[str, float] = field(default_factory=dict, hash=False)
     """Measured figures by name."""
-    fidelity: Mapping[str, float] = field(default_factory=dict)
+    fidelity: Mapping[str, float] = field(default_factory=dict, hash=False)
     """How near a lower precision is to float32, by name; empty for `fp32`, which is held to rounding errors."""
     scores: ScoreCalibration | None = None
     """What held-out images score with these very graphs; None where there were none."""

@@ -17,6 +17,7 @@ from vae_runtime.helpers import Helpers, raise_first
 
 Result = TypeVar("Result")
 
+_MOST_HELPERS = 1024  # more than any machine has processors
 _AHEAD = 1  # batches, besides the one that is waited for
 
 
@@ -134,7 +135,7 @@ class _Crew:
     def _start_anew(self) -> None:
         self._waiting: deque[tuple[Batch[Any], slice]] = deque()
         # There is no lock here: single operations on a deque are atomic.
-        self._free = deque(range(self._most))
+        self._free = deque(range(min(self._most, _MOST_HELPERS)))
         """A place for each helper that is not at work."""
 
     def begin(self, batch: Batch[Any]) -> None:

@@ -192,6 +192,20 @@ def test_a_name_that_no_file_can_have_is_no_bundle(name: str) -> None:
         vae_runtime.load(name)
 
 
+def test_a_shipped_name_that_comes_as_a_path_and_a_tilde_are_told_from_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (shipped, *_) = shipped_models() or pytest.skip("no models here")
+    for name in (Path(shipped), shipped.encode(), f"{shipped}/"):
+        with pytest.raises(
+            BundleError, match=rf"; of a shipped model give the name alone, as text: '{shipped}'$"
+        ):
+            find_bundle(name)
+    with pytest.raises(BundleError, match=r"; ~ is not expanded here: give os\.path\.expanduser\(\.\.\.\)$"):
+        find_bundle("~/bundle")
+
+
 @pytest.mark.parametrize("name", ["", b""])
 def test_no_name_is_not_the_folder_that_the_process_stands_in(
     gray_bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -106,6 +106,22 @@ def test_small_numbers_of_numpy_do_not_overflow(model: Model) -> None:
         np.testing.assert_array_equal(same.sample(200, seed=1), model.sample(200, seed=1))
 
 
+def test_more_threads_than_anybody_has_take_no_memory_and_no_time(model: Model) -> None:
+    with vae_runtime.load(model.bundle, threads=10**15) as many:  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(next(many.sample_stream(300, seed=1)), model.sample(300, seed=1))
+
+
+def test_streams_take_for_one_array_whatever_lays_its_numbers_open(model: Model) -> None:
+    class Picture:  # as Pillow has it
+        def __init__(self, array: Any) -> None:
+            self.__array_interface__ = array.__array_interface__
+
+    pictures = model.sample(5, seed=1, dtype="uint8")
+    for given in (memoryview(pictures), Picture(pictures)):
+        (posterior,) = model.encode_stream(given)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(posterior.mean, model.encode(pictures).mean)
+
+
 def test_images_are_no_pictures_and_pictures_are_no_images(model: Model) -> None:
     images, pictures = model.sample(2, seed=1), model.sample(2, seed=1, dtype="uint8")
     with pytest.raises(
