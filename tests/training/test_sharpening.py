@@ -22,6 +22,7 @@ from vae_training.errors import CheckpointError
 from vae_training.likelihood import Likelihood
 from vae_training.loop import Trainer
 from vae_training.model import VAE
+from vae_training.priors import flow_fitting
 from vae_training.progress import Observer
 from vae_training.run_folder import RunFolder
 
@@ -89,11 +90,23 @@ class StoppingAfter(Observer):
         return False
 
 
-@pytest.mark.parametrize("steps", [6, 9, 12])
-@pytest.mark.parametrize("settings", [{}, {"ema": 0.9, "likelihood": "gaussian", "flip": True}], ids=str)
+AVERAGED = {"ema": 0.9, "likelihood": "gaussian", "flip": True}
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [({}, 6), ({}, 9), ({}, 12), (AVERAGED, 6), (AVERAGED, 9), (AVERAGED, 12), ({"prior": "flow"}, 9)],
+    ids=str,
+)
 def test_stopped_at_any_step_it_goes_on_to_the_same_bits(
-    bars: Images, small: Small, tmp_path: Path, settings: dict[str, Any], steps: int
+    bars: Images,
+    small: Small,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    steps: int,
 ) -> None:
+    monkeypatch.setattr(flow_fitting, "_STEPS", 50)  # enough to have looked at what was held out
     config = small(epochs=1, sharpen_epochs=2, **settings)  # five steps an epoch
     whole = Trainer(config, bars(), RunFolder(tmp_path / "whole")).run()
     folder = RunFolder(tmp_path / "parts")
@@ -107,6 +120,7 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_bits(
     assert one.training.keys() == other.training.keys()
     assert same(one.weights, other.weights)
     assert same(one.training, other.training)
+    assert same(one.prior or {}, other.prior or {})
     names = ("loss", "reconstruction", "kl", "validation_loss")
     assert [[row[name] for name in names] for row in rows] == [[row[name] for name in names] for row in whole]
 

@@ -14,6 +14,7 @@ from vae_training.data import ImageSet
 from vae_training.evaluation.bounds import Bounds
 from vae_training.evaluation.material import Indices, Material, gather
 from vae_training.evaluation.measuring import PIXELS, Settings, Yardstick, as_record, choose, measure
+from vae_training.evaluation.report import notes_on_figures
 from vae_training.evaluation.resemblance import frechet_distance
 from vae_training.evaluation.spaces import spaces
 from vae_training.evaluation.subjects import RunSubject
@@ -130,6 +131,24 @@ def test_a_record_holds_plain_values_of_seven_digits() -> None:
     assert record["of"][0]["elbo"] == -3141.593
     assert record["of"][0]["bits_per_dimension"] is None
     assert isinstance(as_record(float(torch.tensor(1 / 3))), float)
+
+
+def test_a_learned_prior_has_rows_of_its_own_and_a_note(
+    run_subject: RunSubject, yardstick: Yardstick, material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures, _ = measure(run_subject, yardstick, SETTINGS, lambda *_: None)
+    assert "learned prior" not in table([figures], yardstick.real_figures())
+    bounds = replace(figures.bounds, elbo_with_learned_prior=-12.3456, with_learned_prior=None)
+    lines = table([replace(figures, bounds=bounds)], yardstick.real_figures()).splitlines()
+    cells = {line.strip(): line.split()[-2:] for line in lines if "prior" in line}
+    assert list(cells.values()) == [["-12.35", "-"], ["-", "-"]]
+
+    def notes() -> str:
+        return "\n".join(notes_on_figures([run_subject], [figures], yardstick.chosen, material))
+
+    assert "learned prior" not in notes()
+    monkeypatch.setattr(run_subject, "learned_prior", True)
+    assert f"{run_subject.name}: samples come from its learned prior" in notes()
 
 
 def test_a_long_name_makes_no_column_wider_and_is_told_below_the_table(

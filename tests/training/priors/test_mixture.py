@@ -19,7 +19,7 @@ from vae_training.config import Config, ModelConfig
 from vae_training.data import ImageSet
 from vae_training.errors import CheckpointError, ConfigError, DivergedError
 from vae_training.loop import Trainer
-from vae_training.priors import flow_fitting
+from vae_training.priors import build_prior, flow_fitting
 from vae_training.priors.fitting import fit_prior
 from vae_training.priors.mixture import GaussianMixture
 from vae_training.priors.mixture_fitting import COMPONENTS, fit_mixture
@@ -87,6 +87,15 @@ def test_the_density_is_that_of_the_mixture_far_out_as_well(
     latents = torch.cat([draw(mixture, 500).double(), torch.randn(50, 3).double() * 30])
     expected = reference.log_prob(latents)
     torch.testing.assert_close(mixture.log_prob(latents.float()).double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_single_component_is_a_normal_distribution_and_can_be_kept() -> None:
+    single = GaussianMixture.of(torch.ones(1).double(), MEANS[1:2], covariances(1))
+    latents = draw(single, 2000)
+    expected = MultivariateNormal(MEANS[1], covariances(1)[0]).log_prob(latents.double())
+    np.testing.assert_allclose(single.log_prob(latents), expected, atol=1e-4)
+    np.testing.assert_allclose(latents.mean(0), MEANS[1], atol=0.15)
+    assert torch.equal(draw(build_prior(3, single.state_dict()), 2000), latents)  # which takes two or more
 
 
 def test_noise_of_temperature_zero_is_sent_to_the_component_nearest_to_the_mean(
