@@ -56,7 +56,8 @@ class Lines(Observer):
         self._write(line)
 
     def _write(self, line: str) -> None:
-        with contextlib.suppress(OSError):  # a run does not end because nobody reads its log, or its disk is full
+        # A run does not end because nobody reads its log, or its disk is full.
+        with contextlib.suppress(OSError):
             sys.stderr.write(line + "\n")
             sys.stderr.flush()
 
