@@ -30,9 +30,8 @@ class Bundle:
 
     source: str
     """Where it came from, for messages."""
-    graphs: Mapping[str, bytes] = field(
-        repr=False
-    )  # in a debugger that shows variables it would be megabytes
+    # Not in the repr: in a debugger that shows variables it would be megabytes.
+    graphs: Mapping[str, bytes] = field(repr=False)
     """ONNX bytes by role: `encoder`, `decoder`, and `prior` where there is one, with what is known of it besides."""
     sha256: str = ""
     """SHA-256 of its SHA256SUMS, which fixes every file of the bundle; empty where it was not read from one."""
