@@ -38,7 +38,6 @@ def _of_each(images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
     ours, theirs = images.double(), others.double()
-    # (N,)
     ratios: Tensor = peak_signal_noise_ratio(theirs, ours, data_range=1.0, reduction="none", dim=(1, 2, 3))
     sigma, border = (_WIDE, 5) if min(images.shape[2:]) >= _LARGE_ENOUGH else (_NARROW, 3)
     similarity = structural_similarity_index_measure(
