@@ -128,6 +128,7 @@ def vae_export(
     from vae_export.sources import load_source
     from vae_runtime.atomic import refuse_existing
     from vae_runtime.providers import require_at_hand
+    from vae_training.data.image_set import as_utf8
     from vae_training.device import respect_quota
 
     logging.basicConfig(format="vae-export: %(message)s", level=logging.WARNING)
@@ -144,9 +145,9 @@ def vae_export(
         images = _images(model, data)
         settings = Settings(
             opset=opset,
-            name=name or (target.name if output or model.bundle else model.name),
-            license=license_name or model.license,
-            data=_told(model, images, data) if data_note is None else data_note,
+            name=as_utf8(name or (target.name if output or model.bundle else model.name)),
+            license=as_utf8(license_name or model.license),
+            data=as_utf8(_told(model, images, data) if data_note is None else data_note),
             precision=precision,
             optimize=optimize,
             tolerances=tolerances,

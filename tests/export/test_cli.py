@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,16 @@ def test_the_relu_that_some_versions_have_changes_the_pictures(folder: Path, vae
     assert "do not say whether a ReLU" not in ended.err
     with vae_runtime.load(folder / "without") as a, vae_runtime.load(folder / "with") as b:
         assert not np.allclose(a.sample(3, seed=0), b.sample(3, seed=0), atol=1e-5)
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="names are always Unicode here")
+def test_words_that_are_not_utf_8_are_written_escaped(folder: Path, vae_export_here: Here) -> None:
+    odd = os.fsdecode(b"b\xff")
+    ended = vae_export_here("run", "-o", odd, "--license", odd, "--data-note", odd)
+    assert ended.code == 0, ended.err
+    with vae_runtime.load(folder / odd) as model:
+        assert (model.card.name, model.card.license, model.card.data) == (r"b\xff",) * 3
+    assert (folder / odd / "README.md").read_text(encoding="utf-8").count(r"b\xff") >= 3
 
 
 def test_parity_can_be_proven_on_other_images(folder: Path, vae_export_here: Here) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -51,6 +54,38 @@ def test_a_new_curve_takes_the_place_of_the_old(tmp_path: Path) -> None:
     before = path.read_bytes()
     plot_losses(path, rows(2), TrainingConfig())
     assert path.read_bytes() != before
+
+
+def test_the_curve_is_the_same_whatever_a_user_has_set_for_pictures(tmp_path: Path) -> None:
+    plot_losses(tmp_path / "plain.png", rows(2), TrainingConfig())
+    with mpl.rc_context({"text.usetex": True, "font.size": 40, "axes.facecolor": "black"}):
+        plot_losses(tmp_path / "set.png", rows(2), TrainingConfig())
+        assert mpl.rcParams["font.size"] == 40
+    assert (tmp_path / "set.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+
+
+IMPORTING = """
+import os
+from vae_training.drawing import import_matplotlib
+drawing = import_matplotlib()
+assert import_matplotlib() is drawing
+print(drawing.rcParams["backend"], os.environ["MPLBACKEND"])
+"""
+
+
+@pytest.mark.parametrize("named", ["module://of.some.notebook", "no backend", "svg"])
+def test_a_backend_that_is_not_there_does_not_keep_matplotlib_from_being_imported(
+    start_python: Callable[..., subprocess.Popen[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    named: str,
+) -> None:
+    monkeypatch.setenv("MPLBACKEND", named)
+    process = start_python(IMPORTING, cwd=tmp_path)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert out.endswith(f" {named}\n")
+    assert out.startswith("svg ") == (named == "svg")
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,7 @@ def vae_train(
         _refuse_before_command(context)
         return
     logging.basicConfig(format="vae-train: %(message)s", level=logging.WARNING)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its advice on caches is none for who trains
     options = {name: value for name, value in given.items() if value is not None}
     if dry_run and resume is not None:
         raise click.UsageError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from vae_runtime.atomic import atomic_file
 from vae_training.config import TrainingConfig
+from vae_training.drawing import import_matplotlib
 
 _PARTS = (("loss", "loss"), ("reconstruction", "reconstruction"), ("kl", "KL"))
 _TRAINING, _VALIDATION = "#1f5fa8", "#d9822b"
@@ -15,7 +16,14 @@ _TRAINING, _VALIDATION = "#1f5fa8", "#d9822b"
 
 def plot_losses(path: Path, metrics: Sequence[dict[str, Any]], settings: TrainingConfig) -> None:
     """Draw the loss and its two parts over the epochs, for training and validation."""
-    from matplotlib.figure import Figure  # slow to import, and wanted once an epoch
+    mpl = import_matplotlib()  # slow, and wanted once an epoch
+    with mpl.rc_context():
+        mpl.rcdefaults()  # whatever a user's matplotlibrc says, such as LaTeX for text
+        _draw(path, metrics, settings)
+
+
+def _draw(path: Path, metrics: Sequence[dict[str, Any]], settings: TrainingConfig) -> None:
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10.5, 3.4), layout="constrained")
     figure.suptitle(f"{formula(settings)}, nats per image", fontsize=11)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -50,5 +49,9 @@ def short_name(path: Path) -> str:
     if path.name in ("", ".."):
         path = path.resolve()
     name = path.name if path.is_dir() else path.stem
-    # Python holds a name that is not UTF-8 as lone surrogates, which neither JSON nor TOML can write.
-    return os.fsencode(name).decode("utf-8", errors="backslashreplace") or "images"
+    return as_utf8(name) or "images"
+
+
+def as_utf8(name: str) -> str:
+    """Return a name as text that can be written: Python holds what is not UTF-8 in one as lone surrogates."""
+    return name.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="backslashreplace")

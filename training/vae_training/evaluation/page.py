@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vae_runtime.cli.png import enlarge, save_png
 from vae_runtime.images import Images, Pictures, to_uint8
 from vae_runtime.tiling import grid
+from vae_training.drawing import import_matplotlib
 from vae_training.evaluation.material import Material
 from vae_training.evaluation.measuring import Chosen, Shown
 
@@ -101,6 +102,6 @@ def _assemble(sections: list[_Section]) -> npt.NDArray[np.uint8]:
 
 def title_font() -> ImageFont.FreeTypeFont:
     """Return a font that knows more letters than Pillow's own, which has no accents: names of models may."""
-    from matplotlib import get_data_path
-
-    return ImageFont.truetype(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), _FONT_SIZE)
+    return ImageFont.truetype(
+        Path(import_matplotlib().get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), _FONT_SIZE
+    )
