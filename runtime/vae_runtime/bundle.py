@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vae_runtime.errors import BundleError, InputError, shortened, shown
-from vae_runtime.members import Members
+from vae_runtime.members import Members, unreadable
 from vae_runtime.sums import SUMS, Sums, read_member, read_sums
 
 ROLES = ("encoder", "decoder", "prior", "prior_inverse", "prior_density")
@@ -38,14 +38,17 @@ class Bundle:
 
 
 def shipped_models() -> dict[str, Path]:
-    """Return the models that come with this installation: name to folder, sorted by name."""
-    found = {
-        folder.name: folder
-        for parent in reversed(_SHIPPED)
-        if parent.is_dir()
-        for folder in parent.iterdir()
-        if (folder / SUMS).is_file()
-    }
+    """Return the models that come with this installation: name to folder, sorted by name.
+
+    Raises:
+        EnvironmentProblem: the machine does not let folders be read, having too many files open.
+    """
+    found: dict[str, Path] = {}
+    for parent in filter(Path.is_dir, reversed(_SHIPPED)):
+        try:
+            found |= {folder.name: folder for folder in parent.iterdir() if (folder / SUMS).is_file()}
+        except OSError as error:
+            raise unreadable(parent, error) from error
     return dict(sorted(found.items()))
 
 

@@ -50,7 +50,7 @@ class Members:
             try:
                 self._descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
             except OSError as error:
-                raise _unreadable(self.folder, error) from error
+                raise unreadable(self.folder, error) from error
         return self
 
     def __exit__(
@@ -70,7 +70,7 @@ class Members:
             with os.scandir(self.folder if self._descriptor is None else self._descriptor) as entries:
                 return sorted(entry.name for entry in entries)
         except OSError as error:
-            raise _unreadable(self.folder, error) from error
+            raise unreadable(self.folder, error) from error
 
     def read(self, name: str, most_bytes: int) -> bytes:
         """Return all bytes of one file.
@@ -94,7 +94,7 @@ class Members:
         except OSError as error:
             if error.errno in _BECAME_A_LINK and not self.allow_links and path.is_symlink():
                 raise _linked(path) from error
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
         try:
             found = os.fstat(descriptor)
             self._refuse_unless_plain(found, path)
@@ -102,7 +102,7 @@ class Members:
                 raise _linked(path) if path.is_symlink() else _replaced(path)
             return self._read_all(descriptor, found.st_size, most_bytes, path)
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
         finally:
             os.close(descriptor)
 
@@ -170,6 +170,7 @@ def _replaced(path: Path) -> UnsafeBundleError:
     )
 
 
-def _unreadable(path: Path, error: OSError) -> BundleError | EnvironmentProblem:
+def unreadable(path: Path, error: OSError) -> BundleError | EnvironmentProblem:
+    """Return what it means that a file or folder of a bundle cannot be read: is it at fault, or the machine?"""
     kind = EnvironmentProblem if error.errno in _NO_FAULT_OF_THE_FILE else BundleError
     return kind(f"{path}: cannot be read ({error.strerror})")

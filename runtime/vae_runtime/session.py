@@ -230,8 +230,14 @@ def _session(data: bytes, about: _About, name: str) -> Any:
 
 
 def _is_of_the_host(error: Exception) -> bool:
-    """Whether an error comes from a signal handler, say a limit of time, that ran while onnxruntime was called."""
-    if type(error).__module__.split(".")[0] not in ("builtins", "onnxruntime"):
+    """Whether an error comes from a signal handler, say a limit of time, that ran while onnxruntime was called.
+
+    Or from a host that called so deep down that onnxruntime's own functions are too many.
+    """
+    if isinstance(error, RecursionError) or type(error).__module__.split(".")[0] not in (
+        "builtins",
+        "onnxruntime",
+    ):
         return True
     *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
     return not innermost.f_globals.get("__name__", "").startswith(("onnxruntime", __package__))

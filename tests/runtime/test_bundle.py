@@ -444,3 +444,7 @@ def test_swapped_graphs_are_refused(tmp_path: Path, gray_bundle: Path) -> None:
     target = copy_bundle(gray_bundle, tmp_path / "b", {"encoder.onnx": decoder, "decoder.onnx": encoder})
     with pytest.raises(BundleError, match=r"decoder\.onnx: its card says 'encoder'; expected 'decoder'"):
         vae_runtime.load(target)
+
+
+def test_a_debugger_that_shows_variables_shows_no_megabytes(gray_bundle: Path) -> None:
+    assert len(repr(read_bundle(gray_bundle))) < 500 + len(str(gray_bundle))

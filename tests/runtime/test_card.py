@@ -103,7 +103,9 @@ def test_a_graph_without_a_card_is_refused() -> None:
 
 @given(cards)
 def test_a_card_comes_back_as_it_was_written(card: Card) -> None:
-    assert Card.from_metadata(card.to_metadata(), "here") == card
+    again = Card.from_metadata(card.to_metadata(), "here")
+    assert again == card
+    assert hash(again) == hash(card)
 
 
 def test_cards_from_before_there_were_lower_precisions_tell_of_no_fidelity() -> None:

@@ -259,3 +259,37 @@ print(works)
 """,
     )
     assert printed == "60\n"
+
+
+@needs_fork  # as all systems that bound what a process may have
+def test_where_the_host_has_too_many_files_open_or_calls_too_deep_it_is_told_so(host: Host) -> None:
+    printed = host(
+        """
+import resource, sys
+import vae_runtime
+model = vae_runtime.load(sys.argv[1])
+
+def deep():
+    try:
+        deep()
+    except RecursionError:
+        model.sample(3)
+
+try:
+    deep()
+    print("deep enough")
+except RecursionError:
+    print("too deep")
+limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+for call in (vae_runtime.shipped_models, lambda: vae_runtime.load(sys.argv[1])):
+    try:
+        call()
+    except vae_runtime.EnvironmentProblem as error:
+        print(str(error).rpartition(":")[2])
+resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+print(model.sample(3).shape)
+""",
+    )
+    refused = " cannot be read (Too many open files)\n"
+    assert printed in [f"{depth}\n{2 * refused}(3, 1, 8, 12)\n" for depth in ("too deep", "deep enough")]
