@@ -44,8 +44,11 @@ def to_uint8(images: npt.NDArray[np.floating[Any]], out: Pictures | None = None)
     Raises:
         InputError: no images: of another type or shape.
     """
-    if not isinstance(images, np.ndarray) or images.dtype.kind != "f" or images.ndim != 4:
-        raise InputError(f"{_described(images)}; expected images (N, C, H, W) in floating point")
+    images = as_array(images, "images")
+    if images.dtype.kind != "f" or images.ndim != 4:
+        raise InputError(
+            f"{images.dtype} of shape {images.shape} given; expected images (N, C, H, W) in floating point"
+        )
     count, channels, height, width = images.shape
     if out is None:
         out = np.empty((count, *picture_shape((channels, height, width))), np.uint8)
@@ -82,8 +85,11 @@ def to_float(pictures: Pictures) -> Images:
     Raises:
         InputError: no pictures: of another type or shape.
     """
-    if not isinstance(pictures, np.ndarray) or pictures.dtype != np.uint8 or pictures.ndim not in (3, 4):
-        raise InputError(f"{_described(pictures)}; expected pictures (N, H, W) or (N, H, W, C) in uint8")
+    pictures = as_array(pictures, "pictures")
+    if pictures.dtype != np.uint8 or pictures.ndim not in (3, 4):
+        raise InputError(
+            f"{pictures.dtype} of shape {pictures.shape} given; expected pictures (N, H, W) or (N, H, W, C) in uint8"
+        )
     arranged = pictures[:, None] if pictures.ndim == 3 else np.moveaxis(pictures, -1, 1)
     images: Images = np.divide(arranged, 255.0, dtype=np.float32, order="C")
     return images
@@ -161,12 +167,6 @@ def as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         return array
     with np.errstate(over="ignore"):  # what is too large becomes infinite, which others refuse
         return np.ascontiguousarray(array, dtype=np.float32)
-
-
-def _described(given: object) -> str:
-    if isinstance(given, np.ndarray):
-        return f"{given.dtype} of shape {given.shape} given"
-    return f"{type(given).__name__} given"
 
 
 def as_array(given: object, what: str) -> npt.NDArray[Any]:

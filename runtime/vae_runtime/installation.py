@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import importlib
 import logging
 import os
 import sys
@@ -25,11 +27,16 @@ def import_onnxruntime() -> ModuleType:
     import would otherwise write files to the home folder and start a thread that makes forked children hang.
 
     Raises:
-        EnvironmentProblem: missing, doubled, broken or too old, with the pip lines that mend it.
+        EnvironmentProblem: missing, doubled, broken or too old, with the pip lines that mend it; or no use here.
     """
     imported = sys.modules.get("onnxruntime")
     if imported is not None and not _is_being_imported(imported):
         return _imported_by_the_host(imported)
+    if _in_sub_interpreter():
+        raise EnvironmentProblem(
+            "onnxruntime hangs when a sub-interpreter imports it; expected the process's main interpreter "
+            "(with mod_wsgi: WSGIApplicationGroup %{GLOBAL})"
+        )
     os.environ.setdefault(_NO_TELEMETRY, "1")
     if not is_surely_alone():
         installed = installed_wheels()
@@ -52,6 +59,17 @@ def import_onnxruntime() -> ModuleType:
     _refuse_too_old(str(onnxruntime.__version__))
     module: ModuleType = onnxruntime
     return module
+
+
+def _in_sub_interpreter() -> bool:
+    is_main = getattr(_thread, "_is_main_interpreter", None)
+    if is_main is not None:
+        return not is_main()
+    try:
+        interpreters = importlib.import_module("_xxsubinterpreters")  # what there is before Python 3.13
+    except ImportError:
+        return False
+    return bool(interpreters.get_current() != interpreters.get_main())
 
 
 def _is_being_imported(module: ModuleType) -> bool:

@@ -293,3 +293,28 @@ print(model.sample(3).shape)
     )
     refused = " cannot be read (Too many open files)\n"
     assert printed in [f"{depth}\n{2 * refused}(3, 1, 8, 12)\n" for depth in ("too deep", "deep enough")]
+
+
+def test_a_sub_interpreter_is_told_so_and_does_not_hang(host: Host) -> None:
+    printed = host(
+        """
+import importlib, sys
+import vae_runtime
+new = sys.version_info >= (3, 13)
+interpreters = importlib.import_module("_interpreters" if new else "_xxsubinterpreters")
+# As hosts of old make them, which share one lock.
+inside = interpreters.create("legacy") if new else interpreters.create(isolated=False)
+lines = (
+    f"import sys; sys.path[:] = {sys.path!r}",
+    "from vae_runtime.errors import EnvironmentProblem",
+    "from vae_runtime.installation import import_onnxruntime",
+    "try: import_onnxruntime()",
+    "except EnvironmentProblem as error: print(error, flush=True)",
+)
+interpreters.run_string(inside, chr(10).join(lines))
+print(vae_runtime.load(sys.argv[1]).sample(1).shape)
+""",
+    )
+    said, shape = printed.splitlines()
+    assert said.startswith("onnxruntime hangs when a sub-interpreter imports it; expected the process's main")
+    assert shape == "(1, 1, 8, 12)"
