@@ -80,8 +80,8 @@ def quantize(graph: onnx.ModelProto, role: str, inputs: npt.NDArray[np.float32])
                 extra_options=options,
             )
             return onnx.load(path)
-        except OSError:
-            raise  # the disk is full, not the graph at fault
+        except (OSError, MemoryError):
+            raise  # the disk or the memory is full, not the graph at fault
         except Exception as error:  # the quantizer's errors share no base class
             raise PrecisionError(
                 f"the {role} cannot be brought to 8-bit integers: {one_line(error)}"
