@@ -196,7 +196,6 @@ def _images(model: Source, data: str | None) -> ImageSet:
 
     from vae_training.config import DataConfig
     from vae_training.data import load_configured
-    from vae_training.errors import DataError
 
     shape = model.model.config
     own = (
@@ -204,13 +203,8 @@ def _images(model: Source, data: str | None) -> ImageSet:
         if model.config and not model.bundle and data is None
         else DataConfig(source="faces" if data is None else data)
     )
-    size = (shape.height, shape.width)
-    try:
-        return load_configured(replace(own, image_size=size, channels=shape.channels))
-    except DataError as error:
-        if data is not None:
-            raise
-        raise DataError(f"{error}; say with --data where the images of {model.name} are now") from error
+    settings = replace(own, image_size=(shape.height, shape.width), channels=shape.channels)
+    return load_configured(settings, once_of=model.name if data is None else None)
 
 
 def _told(model: Source, images: ImageSet, data: str | None) -> str:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vae_runtime.errors import InputError, shown
 from vae_runtime.images import as_array, is_whole_number, require_finite
-from vae_runtime.memory import ALWAYS_TRIED, require_memory
+from vae_runtime.memory import require_memory
 
 Latents = npt.NDArray[np.float32]
 _Point = npt.NDArray[np.float64]
@@ -64,14 +64,8 @@ def noise(n: int, latent_size: int, seed: int | None = None) -> Latents:
         if not is_whole_number(value) or value < 0:
             raise InputError(f"{name} is {shown(value)}; expected a whole number of at least 0")
     source = generator(seed)
-    _require_room(int(n), int(latent_size), "points of noise")
+    require_memory(4 * int(n) * int(latent_size), f"{shown(int(n))} points of noise")
     return source.standard_normal((n, latent_size), dtype=np.float32)
-
-
-def _require_room(n: int, latent_size: int, what: str) -> None:
-    wanted = 4 * n * latent_size
-    if wanted > ALWAYS_TRIED:
-        require_memory(wanted, f"{shown(n)} {what}")
 
 
 def require_latents(dtype: np.dtype[Any], found: tuple[int, ...], latent_size: int) -> None:
@@ -164,7 +158,7 @@ def latent_path(
         raise InputError(f"steps is {shown(steps)}; expected at least 2: both ends are part of the path")
     corners = as_corners(points, check_finite=check_finite)
     between = _on_the_arc if name == "slerp" else _on_the_line
-    _require_room(int(steps), corners.shape[1], "latents")
+    require_memory(4 * int(steps) * corners.shape[1], f"{shown(int(steps))} latents")
     ends = corners.astype(np.float64)
     path = np.empty((steps, corners.shape[1]), np.float32)
     positions = path_positions(len(corners), steps)

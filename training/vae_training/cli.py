@@ -17,7 +17,7 @@ from vae_runtime.cli.exits import run_command
 from vae_runtime.cli.options import File, Name
 from vae_runtime.errors import printable
 from vae_training.config import MOST, Config
-from vae_training.errors import ConfigError, DataError
+from vae_training.errors import ConfigError
 from vae_training.evaluation.command import evaluate
 from vae_training.options import data_options, model_options, override, training_options
 
@@ -232,10 +232,7 @@ def _resume(path: Path, options: dict[str, Any], save_every: int | None, *, quie
             done = checkpoint.position.epoch
             raise click.UsageError(f"{path} is complete: {done} epochs are done. Give more with --epochs")
         choose_device(config.training.device)
-        try:
-            images = _load(config, quiet=quiet)
-        except DataError as error:
-            raise DataError(f"{error}; say with --data where the images of {path} are now") from error
+        images = _load(config, quiet=quiet, once_of=path)
         if checkpoint is None:
             if not quiet:
                 click.echo(f"{path} was stopped before its first checkpoint: it begins anew", err=True)
@@ -291,10 +288,11 @@ def _refuse_with_resume(options: dict[str, Any], config_file: Path | None, outpu
         raise click.UsageError(f"{', '.join(refused)} cannot be changed by --resume; start a new run instead")
 
 
-def _load(config: Config, *, quiet: bool) -> ImageSet:
+def _load(config: Config, *, quiet: bool, once_of: Path | None = None) -> ImageSet:
     from vae_training.data import load_configured
 
-    return load_configured(config.data, None if quiet or not sys.stderr.isatty() else _loading_bar())
+    progress = None if quiet or not sys.stderr.isatty() else _loading_bar()
+    return load_configured(config.data, progress, once_of=once_of)
 
 
 def _loading_bar() -> Callable[[int, int], None]:

@@ -76,17 +76,33 @@ def load_images(
     return replace(found, images=images)
 
 
-def load_configured(settings: DataConfig, progress: Callable[[int, int], None] | None = None) -> ImageSet:
-    """Load the images that the settings of a run name; `progress` and errors as of `load_images`."""
-    return load_images(
-        settings.source,
-        image_size=settings.image_size,
-        channels=settings.channels,
-        array=settings.array,
-        groups=settings.groups,
-        skip_bad=settings.skip_bad,
-        progress=progress,
-    )
+def load_configured(
+    settings: DataConfig,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    once_of: object = None,
+) -> ImageSet:
+    """Load the images that the settings of a run name.
+
+    Args:
+        settings: where they are and how they are cut.
+        progress: as of `load_images`, as are the errors.
+        once_of: the run or model that they belonged to. Where they are gone, the error asks where its images are now.
+    """
+    try:
+        return load_images(
+            settings.source,
+            image_size=settings.image_size,
+            channels=settings.channels,
+            array=settings.array,
+            groups=settings.groups,
+            skip_bad=settings.skip_bad,
+            progress=progress,
+        )
+    except DataError as error:
+        if once_of is None:
+            raise
+        raise DataError(f"{error}; say with --data where the images of {once_of} are now") from error
 
 
 def _require_options(

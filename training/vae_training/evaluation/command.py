@@ -183,16 +183,10 @@ def _shape(subject: Subject) -> str:
 
 def _load(subject: Subject, data: str | None, array: str | None, groups: str | None) -> ImageSet:
     from vae_training.data import load_configured
-    from vae_training.errors import DataError
     from vae_training.evaluation.material import settings_of_data
 
     settings = settings_of_data(subject, data, array, groups)
-    try:
-        return load_configured(settings)
-    except DataError as error:
-        if data is None:
-            raise DataError(f"{error}; say with --data where the images of {subject.name} are now") from error
-        raise
+    return load_configured(settings, once_of=subject.name if data is None else None)
 
 
 def _progress(*, quiet: bool) -> Progress:
