@@ -40,7 +40,7 @@ def test_training(device: str, faces: ImageSet, record: Record, benchmark: Bench
     pictures = faces.images[:_IMAGES]
     config = Config(
         data=DataConfig(validation=0.0),
-        training=TrainingConfig(epochs=_EPOCHS, device=device, compile="off"),
+        training=TrainingConfig(epochs=_EPOCHS, device=device),
     )
     contestants = {
         "vae_training": Contestant(train_with_ours, config, pictures),

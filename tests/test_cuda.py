@@ -250,6 +250,25 @@ def test_training_in_16_bits_gives_the_losses_of_32(device: str, train: Train) -
 
 
 @on_cuda
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "discretized-logistic"])
+def test_steps_repeated_from_a_cuda_graph_give_the_losses_of_steps_launched_one_by_one(
+    device: str, train: Train, likelihood: str, bf16: bool
+) -> None:
+    settings: dict[str, Any] = {
+        "likelihood": likelihood, "beta_schedule": "cyclical", "schedule": "onecycle", "ema": 0.9, "flip": True,
+        "clip_gradient": 1.0, "bf16": bf16, "epochs": 3,
+    }  # fmt: skip
+    hearing = Hearing()
+    plain = train("plain", compile="off", **settings)
+    recorded = train("recorded", hearing, compile="auto", **settings)
+    assert hearing.heard == []  # that it failed, or ended elsewhere
+    for before, after in zip(plain, recorded, strict=True):
+        for name in ("loss", "kl", "validation_loss"):
+            assert after[name] == pytest.approx(before[name], rel=5e-3 if bf16 else 1e-3)
+
+
+@on_cuda
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # what torch.compile finds in PyTorch itself
 @pytest.mark.parametrize("choice", ["on", "auto"])
 def test_compiled_training_gives_the_losses_of_what_is_not(
@@ -265,7 +284,9 @@ def test_compiled_training_gives_the_losses_of_what_is_not(
     for before, after in zip(plain, compiled, strict=True):
         assert after["loss"] == pytest.approx(before["loss"], rel=1e-3)
         assert after["validation_loss"] == pytest.approx(before["validation_loss"], rel=1e-3)
-    if choice == "auto":
+    if choice == "on":
+        assert hearing.heard == []  # not that a CUDA graph failed either
+    else:
         first, verdict = hearing.heard
         assert first.startswith("compiling: 12 steps of ")
         assert verdict.startswith(("compiled in ", "compiled to no avail, and given up: "))

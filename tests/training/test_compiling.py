@@ -113,9 +113,9 @@ class Timed:
 
     def trainer(self, path: Path, observer: Observer, compiled: float, backend: Any = None) -> Trainer:
         trainer = Trainer(self.config, self.images, RunFolder(path), observer)
-        trainer._arranges = False  # as on a GPU
-        trainer.compiling = Compiling(
-            trainer._loss, "auto", CUDA, observer.told, backend=backend or self.as_it_is
+        trainer.learner.is_arranged = False  # as on a GPU
+        trainer.learner.compiling = Compiling(
+            trainer.learner.loss, "auto", CUDA, observer.told, backend=backend or self.as_it_is
         )
         ticks = itertools.count()  # the clock is read before and after a step
         now = 0.0
@@ -123,7 +123,7 @@ class Timed:
         def clock(_: torch.device) -> float:
             nonlocal now
             if next(ticks) % 2:
-                now += compiled if trainer.compiling.is_on else 500.0
+                now += compiled if trainer.learner.compiling.is_on else 500.0
             return now
 
         self.monkeypatch.setattr(loop, "seconds_when_done", clock)
@@ -202,7 +202,7 @@ def test_steps_of_sharpening_are_neither_compiled_nor_timed(
     trainer = run.trainer(tmp_path / "run", hearing, 30.0)
     assert len(trainer.run()) == 2
     assert run.calls_of_compiled == 2  # of five steps, the first three without
-    assert trainer.compiling.is_timed  # it is not settled what two steps are worth
+    assert trainer.learner.compiling.is_timed  # it is not settled what two steps are worth
     assert len(hearing.heard) == 2
 
 

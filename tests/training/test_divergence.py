@@ -91,7 +91,7 @@ def test_a_moment_that_overflowed_before_any_loss_stops_the_run_with_all_that_be
     class Overflowing(Observer):
         def wants_losses(self) -> bool:
             if trainer.position.total_steps == 12:
-                moments = trainer.optimizer.state[trainer.model.decoder.fc.bias]
+                moments = trainer.learner.optimizer.state[trainer.model.decoder.fc.bias]
                 moments["exp_avg_sq"][0] = float("inf")
             return False
 

@@ -108,14 +108,14 @@ def test_no_gradient_is_longer_than_it_may_be(bars: Images, small: Small, tmp_pa
     norms: list[float] = []
     config = small(clip_gradient=0.5)
     trainer = Trainer(config, bars(), RunFolder(tmp_path))
-    step = trainer.optimizer.step
+    step = trainer.learner.optimizer.step
 
     def note(*arguments: Any) -> Any:
         parts = [p.grad.norm() for p in trainer.model.parameters()]
         norms.append(torch.stack(parts).norm().item())
         return step(*arguments)
 
-    trainer.optimizer.step = note  # type: ignore[method-assign]  # a look at what it is given
+    trainer.learner.optimizer.step = note  # type: ignore[method-assign]  # a look at what it is given
     trainer.run()
     assert len(norms) == 10
     assert max(norms) == pytest.approx(0.5, rel=1e-3)

@@ -210,7 +210,7 @@ def _prepare_process() -> None:
 def _run(trainer: Trainer) -> None:
     from vae_training.compiling import keep_compiled_code
 
-    if trainer.compiling.described:
+    if trainer.learner.compiling.described:
         keep_compiled_code()
     trainer.run()
 

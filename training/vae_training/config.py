@@ -196,7 +196,8 @@ class TrainingConfig:
     device: str = "auto"
     """`auto` (CUDA where there is one), `cpu` or `cuda`."""
     compile: str = "auto"
-    """`on`, `off`, or `auto`: torch.compile on a GPU, once the steps left will repay it; never on the CPU."""
+    """`on`, `off`, or `auto`: torch.compile on a GPU, once the steps left will repay it; never on the CPU. Unless it is
+    `off`, a GPU repeats steps from a CUDA graph."""
     bf16: bool = False
     """Compute layers in bfloat16 where PyTorch's autocast does; weights, losses, steps and the second stage stay
     float32."""

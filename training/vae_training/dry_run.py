@@ -83,10 +83,13 @@ def _training(trainer: Trainer) -> list[str]:
     steps = len(trainer.batches)
     whole = sum(epochs * steps * each for epochs, _, each in stages)
     fitting = "the prior, " if config.training.prior != "standard" else ""
-    not_compiled = ", not compiled" if trainer.compiling.described else ""
+    # What would make steps faster takes its time first.
+    without = ", not compiled" if trainer.learner.compiling.described else ""
+    if trainer.device.type == "cuda":
+        without += ", without a CUDA graph"
     return [
         f"images      {len(trainer.batches.images):,} to train on, {len(trainer.held_out):,} held out",
-        f"device      {describe_device(trainer.device)}{not_compiled}",
+        f"device      {describe_device(trainer.device)}{without}",
         f"memory      about {memory} for a batch of {config.training.batch_size}, besides the images",
         *(
             f"{stage:<10}  {epochs:,} epochs of {steps:,} steps, {1000 * each:,.1f} ms each"
@@ -114,12 +117,12 @@ def _memory_of_step(trainer: Trainer) -> int:
         seen[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    own = {parameter.untyped_storage().data_ptr() for parameter in trainer.parameters().values()}
+    own = {parameter.untyped_storage().data_ptr() for parameter in trainer.learner.parameters().values()}
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         trainer.try_step()
     activations = sum(size for pointer, size in seen.items() if pointer not in own)
-    weights = sum(4 * parameter.numel() for parameter in trainer.parameters().values())
-    copies = _COPIES + (trainer.average is not None)
+    weights = sum(4 * parameter.numel() for parameter in trainer.learner.parameters().values())
+    copies = _COPIES + (trainer.learner.average is not None)
     return activations + copies * weights
 
 

@@ -7,35 +7,31 @@ import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vae_runtime.latent import generator as numpy_generator
 from vae_training.augmentation import Augmentation
 from vae_training.batches import Batches, to_device, to_float
 from vae_training.checkpoint import (
-    LIKELIHOOD,
     Checkpoint,
     Position,
     model_from_weights,
     save_checkpoint,
 )
-from vae_training.compiling import Compiling
 from vae_training.config import Config
 from vae_training.costs import on_paper, parameter_count
-from vae_training.cpu_forward import forward_on_cpu
 from vae_training.data import ImageSet, split
 from vae_training.device import choose_device, describe_device, seconds_when_done
 from vae_training.errors import DivergedError
 from vae_training.interruption import Interrupted, SignalWatch
-from vae_training.kl_shaping import beta_at, kl_per_latent
-from vae_training.likelihood import Likelihood
+from vae_training.kl_shaping import beta_at
+from vae_training.learning import Learner
 from vae_training.model import VAE
-from vae_training.objective import Loss, beta_vae_loss, detached
+from vae_training.objective import detached
 from vae_training.plots import plot_losses
 from vae_training.priors import Prior
 from vae_training.priors.fitting import fit_prior
@@ -46,7 +42,6 @@ from vae_training.sharpening import Sharpening
 from vae_training.sheets import write_reconstruction_sheet, write_sample_sheet
 from vae_training.tensor_files import not_finite
 from vae_training.trainer_state import restore, trainer_to_tensors
-from vae_training.weight_average import WeightAverage
 
 _VALIDATION_BATCH = 512
 _SAVE_AFTER = 600.0  # seconds: what a run whose epochs are long loses at most
@@ -93,19 +88,9 @@ class Trainer:
         )
         self.held_out = to_device(images.images, held_out, self.device)
         self.total_steps = config.training.epochs * len(self.batches)
-        self.compiling = Compiling(self._loss, config.training.compile, self.device, self.observer.told)
-        # The arrangement for the CPU pays in float32: compiled code and GPUs arrange by themselves.
-        plain = not (self.compiling.is_on or config.training.bf16)
-        self._arranges = self.device.type == "cpu" and plain
-        torch.manual_seed(config.training.seed)
-        self.model = VAE(config.model).to(self.device)
-        self._arrange(self.model)
-        decay = config.training.ema
-        self.average = WeightAverage(self.model, decay) if decay else None
-        self.likelihood = Likelihood(config.training).to(self.device)
+        self.learner = Learner(config, self.device, self.observer.told)
         settings = config.training
         self.augmentation = Augmentation(settings.flip, settings.shift, settings.brightness)
-        self.optimizer = torch.optim.Adam(self._parameter_groups(), lr=settings.learning_rate, fused=True)
         self.noise = torch.Generator(self.device).manual_seed(config.training.seed)
         self.position = Position(epoch=0, step=0, total_steps=0)
         self.losses = self._no_losses()
@@ -113,11 +98,14 @@ class Trainer:
         self.sharpening: Sharpening | None = None
 
     @property
+    def model(self) -> VAE:
+        """The model that is trained."""
+        return self.learner.model
+
+    @property
     def kept(self) -> VAE:
         """The model that is measured, drawn, saved and exported: an average of the weights where one is taken."""
-        if self.sharpening:
-            return self.sharpening.best
-        return self.average.model if self.average else self.model
+        return self.sharpening.best if self.sharpening else self.learner.kept
 
     def begin_with(self, weights: Mapping[str, Tensor], source: str) -> None:
         """Begin a new run with weights instead of random numbers; nothing else of where they come from is taken.
@@ -137,34 +125,25 @@ class Trainer:
         """
         restore(self, checkpoint)
 
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """Return all that the optimizer changes, by name and in its order."""
-        own = {f"{LIKELIHOOD}{name}": value for name, value in self.likelihood.named_parameters()}
-        return {**dict(self.model.named_parameters()), **own}
-
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        groups = [{"params": list(self.model.parameters()), "factor": 1.0}]
-        spread = list(self.likelihood.parameters())
-        # A single number, whose logarithm has to move by two or three.
-        return [*groups, {"params": spread, "factor": _SCALE_FACTOR}] if spread else groups
-
     def begin_sharpening(self) -> Sharpening:
         """Begin the second stage: from here on the encoder and the prior stay as they are."""
         self.model.load_state_dict(self.kept.state_dict())
+        self.learner.forget_recording()
         settings = self.config.training
         self.sharpening = Sharpening(
             self.model,
-            self.likelihood,
+            self.learner.likelihood,
             self.prior,
             decay=settings.ema,
             seed=settings.seed,
-            on_cpu=self._arranges,
+            on_cpu=self.learner.is_arranged,
         )
         return self.sharpening
 
     def try_step(self) -> None:
         """Take a step to see what one costs; the run cannot be trained by this object afterwards."""
-        self._step(next(self.batches.epoch(0, 0)), self._loss).tolist()  # waits for the device
+        losses = self._step(next(self.batches.epoch(0, 0)), self.learner.plain_step)
+        losses.tolist()  # waits for the device
 
     def run(self) -> list[dict[str, Any]]:
         """Train to the last epoch.
@@ -228,62 +207,26 @@ class Trainer:
 
     def _timed_step(self, image: Tensor) -> Tensor:
         """Train on one batch; where it is not settled yet whether to compile, wait until the device is done."""
-        if self.sharpening or not self.compiling.is_timed:
-            return self._step(image, self.compiling)
+        compiling = self.learner.compiling
+        if self.sharpening or not compiling.is_timed:
+            return self._step(image, self.learner.step)
         started = seconds_when_done(self.device)
-        losses = self._step(image, self.compiling)
+        losses = self._step(image, self.learner.step)
         left = self.total_steps - self.position.total_steps - 1
-        self.compiling.took(seconds_when_done(self.device) - started, left)
+        compiling.took(seconds_when_done(self.device) - started, left)
         return losses
 
-    def _step(self, image: Tensor, compute_loss: Callable[..., Loss]) -> Tensor:
+    def _step(self, image: Tensor, step: Callable[..., Tensor]) -> Tensor:
         """Train on one batch; return its losses, (3,), without waiting for the device."""
         if self.augmentation:
             image = self.augmentation(image, self.noise)
         if self.sharpening:
             # The KL divergence counts as it does for held-out images: whatever schedule there was is over.
-            return detached(
-                self._weighed(*self.sharpening.step(image, self.noise), self.config.training.beta)
-            )
-        rate = self._learning_rate(self.position.total_steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
-        self.likelihood.begin_step(self.position.total_steps + 1)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = compute_loss(image, self._draw_noise(len(image)), self._beta())
-        loss.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        if self.config.training.clip_gradient:
-            nn.utils.clip_grad_norm_(self.parameters().values(), self.config.training.clip_gradient)
-        self.optimizer.step()
-        if self.average:
-            self.average.update(self.model, self.position.total_steps + 1)
-        return detached(loss)
-
-    def _arrange(self, model: VAE) -> None:
-        if self._arranges:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,unused-ignore]  # newer torch types it
-
-    def _beta(self) -> float | Tensor:
-        """Return the KL divergence's weight at this step, as a tensor for code that is compiled for a number."""
-        settings = self.config.training
-        beta = beta_at(settings.beta_schedule, settings.beta, self.position.total_steps, self.total_steps)
-        varies = self.compiling.is_on and settings.beta_schedule != "constant"
-        return torch.tensor(beta, device=self.device) if varies else beta
-
-    def _loss(self, image: Tensor, noise: Tensor, beta: float | Tensor, model: VAE | None = None) -> Loss:
-        """Return the losses of the model that is trained, or of another one of its kind."""
-        rounds = self.config.training.bf16 and model is None
-        model = model or self.model
-        forward = partial(forward_on_cpu, model) if self._arranges else model
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=rounds):
-            logits, mean, logvar = forward(image, noise)
-        # Sums over an image's pixels would lose too much in 16 bits.
-        logits, mean, logvar = logits.float(), mean.float(), logvar.float()
-        return self._weighed(self.likelihood(logits, image), kl_per_latent(mean, logvar), beta)
-
-    def _weighed(self, nll: Tensor, kl: Tensor, beta: float | Tensor) -> Loss:
-        settings = self.config.training
-        return beta_vae_loss(nll, kl, beta, free_bits=settings.free_bits, capacity=settings.capacity)
+            beta = self.config.training.beta
+            return detached(self.learner.weighed(*self.sharpening.step(image, self.noise), beta))
+        done = self.position.total_steps
+        noise = self._draw_noise(len(image))
+        return step(image, noise, number=done + 1, beta=self._beta(done), rate=self._learning_rate(done))
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
@@ -292,21 +235,24 @@ class Trainer:
             return {}
         draws = numpy_generator(self.config.training.seed)
         beta = self.config.training.beta
-        was_training = self.likelihood.training
-        self.likelihood.eval()
+        likelihood = self.learner.likelihood
+        was_training = likelihood.training
+        likelihood.eval()
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         for images in torch.split(self.held_out, _VALIDATION_BATCH):
             noise = draws.standard_normal((len(images), self.config.model.latent_size), dtype=np.float32)
-            loss = self._loss(to_float(images), torch.from_numpy(noise).to(self.device), beta, self.kept)
+            loss = self.learner.loss(
+                to_float(images), torch.from_numpy(noise).to(self.device), beta, self.kept
+            )
             sums += detached(loss).double() * len(images)
-        self.likelihood.train(was_training)
+        likelihood.train(was_training)
         means = (sums / len(self.held_out)).tolist()
         if not all(map(math.isfinite, means)):
             raise self._diverged("validation loss", means[0], self.position.total_steps - 1)
         return {f"validation_{part}": mean for part, mean in zip(_PARTS, means, strict=True)}
 
     def _spread(self) -> dict[str, float]:
-        scale = self.likelihood.noise_scale
+        scale = self.learner.likelihood.noise_scale
         return {} if scale is None else {"noise_scale": scale}
 
     def _mean_losses(self, steps: int) -> tuple[float, float, float]:
@@ -404,6 +350,10 @@ class Trainer:
         shape = (n, self.config.model.latent_size)
         return torch.randn(shape, generator=self.noise, device=self.device)
 
+    def _beta(self, step: int) -> float:
+        settings = self.config.training
+        return beta_at(settings.beta_schedule, settings.beta, step, self.total_steps)
+
     def _learning_rate(self, step: int) -> float:
         if self.sharpening:
             return self.sharpening.learning_rate
@@ -415,11 +365,11 @@ class Trainer:
 
     def _describe(self) -> str:
         model = self.config.model
-        ways = ("bfloat16" if self.config.training.bf16 else "", self.compiling.described)
+        ways = filter(None, (describe_device(self.device), self.learner.described))
         return (
             f"{len(self.batches.images):,} images {model.channels}x{model.height}x{model.width}, "
             f"{len(self.held_out):,} held out; {parameter_count(self.model):,} parameters, "
-            f"{model.latent_size} latents; {', '.join(filter(None, (describe_device(self.device), *ways)))}"
+            f"{model.latent_size} latents; {', '.join(ways)}"
         )
 
 

@@ -208,7 +208,7 @@ training_options = _in_this_order(
     _training(
         "--compile",
         type=click.Choice(COMPILE_CHOICES),
-        help="torch.compile; auto on a GPU, once the steps left will repay it.",
+        help="torch.compile; auto on a GPU, once the steps left will repay it. off does without CUDA graphs, too.",
     ),
     _training(
         "--bf16",

@@ -34,13 +34,13 @@ def trainer_to_tensors(trainer: Trainer) -> dict[str, Tensor]:
     state = {
         _RANDOM: trainer.noise.get_state(),
         _LOSSES: trainer.losses[: trainer.position.step],
-        **_prefixed(LIKELIHOOD, trainer.likelihood.state_dict()),
+        **_prefixed(LIKELIHOOD, trainer.learner.likelihood.state_dict()),
     }
     if trainer.kept is not trainer.model:
         state |= _prefixed(_CURRENT, trainer.model.state_dict())
     if trainer.sharpening:
         return state | _prefixed(_SHARPENING, trainer.sharpening.to_tensors())
-    return state | optimizer_to_tensors(trainer.optimizer, trainer.parameters())
+    return state | optimizer_to_tensors(trainer.learner.optimizer, trainer.learner.parameters())
 
 
 def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
@@ -60,7 +60,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     _require_stage(checkpoint, trainer.config.training.epochs, is_sharpened=bool(sharpening))
     losses = _losses(tensors, checkpoint.position, source)
     _restore_noise(trainer.noise, tensors, source)
-    trainer.likelihood.load_state_dict(likelihood_from_checkpoint(checkpoint).state_dict())
+    trainer.learner.likelihood.load_state_dict(likelihood_from_checkpoint(checkpoint).state_dict())
     trainer.begin_with(checkpoint.weights, source)
     trainer.position = checkpoint.position
     trainer.losses[: len(losses)] = losses.to(trainer.device)
@@ -70,7 +70,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     if sharpening:
         trainer.begin_sharpening().resume(sharpening, checkpoint.weights, source)
     elif checkpoint.position.total_steps:
-        optimizer_from_tensors(trainer.optimizer, trainer.parameters(), tensors, source)
+        optimizer_from_tensors(trainer.learner.optimizer, trainer.learner.parameters(), tensors, source)
     if trainer.kept is not trainer.model:
         current = model_from_weights(trainer.config.model, _below(_CURRENT, tensors), source)
         trainer.model.load_state_dict(current.state_dict())
