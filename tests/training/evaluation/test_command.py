@@ -215,7 +215,7 @@ def test_a_collapsed_model_is_warned_of_on_stderr_and_in_the_record(
         (["RUN", "--data", "wide.npy"], 3, "--groups"),
         (
             ["RUN", "--against", "GRAY"],
-            2,
+            3,
             "makes images of 1x8x12, run of 1x8x8; expected models of one shape",
         ),
         (["RUN", "--json", "taken.json"], 3, "taken.json exists already; give --overwrite"),

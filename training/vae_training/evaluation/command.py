@@ -16,9 +16,8 @@ from vae_runtime.cli.options import File, Name, whole_number
 from vae_runtime.errors import printable
 
 if TYPE_CHECKING:
-    from vae_training.data import ImageSet
+    from vae_training.evaluation.comparing import Evaluation
     from vae_training.evaluation.measuring import Progress
-    from vae_training.evaluation.subjects import Subject
 
 # PyTorch and what stands on it are imported inside: --help does not wait for them.
 
@@ -106,51 +105,27 @@ def evaluate(
     _require_outputs(json_file, pictures, overwrite=overwrite)
 
     from vae_training.device import respect_quota
-    from vae_training.evaluation.bundle_readme import find_writable_bundle, write_evaluation
-    from vae_training.evaluation.classic_recipe import train_classic_recipe
-    from vae_training.evaluation.material import gather, notes_on_rival
-    from vae_training.evaluation.measuring import Settings, Yardstick, choose, measure
-    from vae_training.evaluation.page import write_page
-    from vae_training.evaluation.report import Report, notes_on_figures
-    from vae_training.evaluation.subjects import open_subject
+    from vae_training.evaluation.bundle_readme import find_writable_bundle
+    from vae_training.evaluation.comparing import Images, compare
+    from vae_training.evaluation.measuring import Settings
 
     respect_quota()
     bundle = find_writable_bundle(source) if readme else None
-    settings, progress = Settings(**amounts, faces=faces), _progress(quiet=quiet)
-    with ExitStack() as stack:
-        subjects = [stack.enter_context(open_subject(it)) for it in (source, against) if it is not None]
-        _tell_apart(subjects)
-        images = _load(subjects[0], data, array, groups)
-        material = gather(subjects[0], images)
-        notes = [*material.notes]
-        for rival in subjects[1:]:
-            notes += notes_on_rival(subjects[0], rival)
-        if against is None and not alone:
-            subjects.append(train_classic_recipe(material, progress))
-            _tell_apart(subjects)
-        chosen = choose(material, settings)
-        yardstick = Yardstick(material, chosen)
-        real = yardstick.real_figures(faces=faces)
-        measured = [measure(subject, yardstick, settings, progress) for subject in subjects]
-    figures = [model for model, _ in measured]
-    notes += notes_on_figures(subjects, figures, chosen, material)
-    report = Report(figures, real, material, chosen, settings, notes)
-    with ExitStack() as all_of_them:  # or none
-        if json_file:
-            beside = all_of_them.enter_context(atomic_file(json_file, overwrite=overwrite))
-            record = json.dumps(report.as_record(), indent=2, allow_nan=False)
-            beside.write_text(f"{record}\n", encoding="utf-8")
-        if pictures:
-            beside = all_of_them.enter_context(atomic_file(pictures, overwrite=overwrite))
-            write_page(beside, material, chosen, {model.name: page for model, page in measured})
-        if bundle:
-            sha256 = write_evaluation(bundle, report.as_markdown(), measured=subjects[0].sha256)
-    click.echo(report.as_text())
+    evaluation = compare(
+        source,
+        against,
+        Images(data, array, groups),
+        Settings(**amounts, faces=faces),
+        _progress(quiet=quiet),
+        alone=alone,
+    )
+    sha256 = _write(evaluation, json_file, pictures, bundle, overwrite=overwrite)
+    click.echo(evaluation.report.as_text())
     if bundle:
         click.echo(
             f"\nin {printable(str(bundle))}/README.md now; SHA-256 of the bundle's SHA256SUMS: {sha256}"
         )
-    for warning in report.warnings:
+    for warning in evaluation.report.warnings:
         click.echo(f"vae-train: warning: {printable(warning)}", err=True)
 
 
@@ -164,29 +139,30 @@ def _require_outputs(json_file: Path | None, pictures: Path | None, *, overwrite
         refuse_existing(path, overwrite=overwrite)
 
 
-def _tell_apart(subjects: list[Subject]) -> None:
-    """Give models of one name two; raise for models of different images."""
-    first, *others = subjects
-    for other in others:
-        if other.name == first.name:
-            other.name = f"{other.name} (2)"
-        if other.image_shape != first.image_shape:
-            raise click.UsageError(
-                f"--against {other.name} makes images of {_shape(other)}, {first.name} of {_shape(first)}; "
-                "expected models of one shape"
-            )
+def _write(
+    evaluation: Evaluation,
+    json_file: Path | None,
+    pictures: Path | None,
+    bundle: Path | None,
+    *,
+    overwrite: bool,
+) -> str:
+    """Write every file that was asked for, or none; return the sum of the bundle's sums, where it has the table now."""
+    from vae_training.evaluation.bundle_readme import write_evaluation
+    from vae_training.evaluation.page import write_page
 
-
-def _shape(subject: Subject) -> str:
-    return "x".join(map(str, subject.image_shape))
-
-
-def _load(subject: Subject, data: str | None, array: str | None, groups: str | None) -> ImageSet:
-    from vae_training.data import load_configured
-    from vae_training.evaluation.material import settings_of_data
-
-    settings = settings_of_data(subject, data, array, groups)
-    return load_configured(settings, once_of=subject.name if data is None else None)
+    report = evaluation.report
+    with ExitStack() as all_of_them:
+        if json_file:
+            beside = all_of_them.enter_context(atomic_file(json_file, overwrite=overwrite))
+            record = json.dumps(report.as_record(), indent=2, allow_nan=False)
+            beside.write_text(f"{record}\n", encoding="utf-8")
+        if pictures:
+            beside = all_of_them.enter_context(atomic_file(pictures, overwrite=overwrite))
+            write_page(beside, report.material, report.chosen, evaluation.shown)
+        if bundle:
+            return write_evaluation(bundle, report.as_markdown(), measured=evaluation.sha256)
+    return ""
 
 
 def _progress(*, quiet: bool) -> Progress:
