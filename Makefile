@@ -17,11 +17,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := training export runtime tests benchmarks data
 
-.PHONY: help demo test test-runtime check coverage format bench bench-check gpu fuzz soak wheel clean
+.PHONY: help demo test test-lowest test-runtime check coverage format bench bench-check gpu fuzz soak wheel clean
 
 help:
 	@echo "make demo          install, train on the embedded faces, export, and draw new faces"
 	@echo "make test          install and run the tests"
+	@echo "make test-lowest   the same with the oldest releases that the project allows"
 	@echo "make check         linters and type checker"
 	@echo "make coverage      what the runtime's tests reach of it"
 	@echo "make test-runtime PYTHON=python3.13   the runtime's tests in an environment without PyTorch"
@@ -71,6 +72,14 @@ test-runtime:
 	$(PYTHON) -m venv $(RUNTIME)
 	$(RUNTIME)/bin/python -m pip install --quiet '.[cpu]' pytest hypothesis
 	$(RUNTIME)/bin/python -m pytest -q tests/runtime tests/test_wall.py
+
+# An environment of its own, with the oldest release of everything that pyproject.toml allows; pip finds only the newest.
+test-lowest: LOWEST = $(VENV)-lowest
+test-lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct -e '.[cpu,train,dev]'
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -n logical --dist worksteal
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest benchmarks -q --save-results

@@ -6,6 +6,7 @@ import functools
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,10 @@ def read_torchlib_once() -> Iterator[None]:
 
     It is a third of an export's time. Where onnxscript has changed inside, the tests take longer and are the same.
     """
-    functions = getattr(importlib.import_module("onnxscript._internal.values"), "TracedOnnxFunction", None)
+    inside = (
+        "onnxscript._internal.values" if find_spec("onnxscript._internal.values") else "onnxscript.values"
+    )
+    functions = getattr(importlib.import_module(inside), "TracedOnnxFunction", None)
     read = getattr(functions, "function_ir", None)
     if functions is None or not isinstance(read, property) or read.fget is None:
         yield

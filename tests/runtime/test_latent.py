@@ -94,7 +94,9 @@ def test_what_is_not_a_number_of_points_is_refused(bad: Any) -> None:
     corners=hnp.arrays(
         np.float32,
         st.tuples(st.integers(2, 5), st.integers(1, 6)),
-        elements=st.sampled_from([0.0, -0.0, 1.0, -1.0, 3e38, -3e38, 1e-45, 1e-38])
+        elements=st.sampled_from(
+            [float(np.float32(x)) for x in (0.0, -0.0, 1, -1, 3e38, -3e38, 1e-45, 1e-38)]
+        )
         | st.floats(-4, 4, width=32),
     ),
     steps=st.integers(2, 40),

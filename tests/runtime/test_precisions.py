@@ -15,8 +15,8 @@ from vae_runtime.scan import scan
 
 Array = npt.NDArray[np.float32]
 
-LARGEST = {"fp16": 2e-3, "int8": 0.06}
-"""Difference of a pixel, a mean or a log-variance."""
+LARGEST = {"fp16": 3e-3, "int8": 0.06}
+"""Difference of a pixel, a mean or a log-variance. onnxruntime 1.29 adds up in 16 bits, the others in 32."""
 LEAST_PSNR = {"fp16": 70.0, "int8": 42.0}
 
 

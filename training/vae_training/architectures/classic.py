@@ -41,7 +41,7 @@ class ClassicEncoder(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C, H, W) in [0, 1] to mean and logvar, each (N, D)."""
         hidden = torch.relu(self.conv1(image))  # (N, F1, H/2, W/2)
-        hidden = torch.relu(self.conv2(hidden)).flatten(1)  # (N, F2 * H/4 * W/4)
+        hidden = torch.relu(self.conv2(hidden)).reshape(-1, self.fc_mu.in_features)  # (N, F2 * H/4 * W/4)
         return self.fc_mu(hidden), self.fc_logvar(hidden)
 
 
@@ -59,7 +59,7 @@ class ClassicDecoder(nn.Module):
 
     def logits(self, latent: Tensor) -> Tensor:
         """(N, D) to the logits of pixels, (N, C, H, W): what a Bernoulli likelihood is computed from."""
-        hidden = self.fc(latent).unflatten(1, self.shape)  # (N, F2, H/4, W/4)
+        hidden = self.fc(latent).view(-1, *self.shape)  # (N, F2, H/4, W/4)
         if self.fc_relu:
             hidden = torch.relu(hidden)
         hidden = torch.relu(self.trans_conv1(hidden))  # (N, F1, H/2, W/2)

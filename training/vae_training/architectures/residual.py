@@ -60,7 +60,7 @@ class ResidualEncoder(nn.Module):
         hidden = image
         for halve, blocks in zip(self.halvings, self.blocks, strict=True):
             hidden = blocks(halve(hidden))
-        hidden = hidden.flatten(1)
+        hidden = hidden.reshape(-1, self.fc_mu.in_features)
         return self.fc_mu(hidden), self.fc_logvar(hidden)
 
 
@@ -89,7 +89,7 @@ class ResidualDecoder(nn.Module):
 
     def _sub_pixels(self, latent: Tensor) -> Tensor:
         """(N, D) to the logits of pixels, (N, 4 C, H/2, W/2): each 2x2 of them in the channels of one position."""
-        hidden = self.fc(latent).unflatten(1, self.shape)
+        hidden = self.fc(latent).view(-1, *self.shape)
         *earlier, last = self.blocks
         for blocks, double in zip(earlier, self.doublings, strict=True):
             hidden = F.pixel_shuffle(double(blocks(hidden)), 2)
