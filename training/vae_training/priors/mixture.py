@@ -79,6 +79,7 @@ class MixtureDensity(nn.Module):
     whitening: Tensor
     offsets: Tensor
     constants: Tensor
+    halves: Tensor
 
     def __init__(self, mixture: GaussianMixture) -> None:
         """Turn the factors round, in float64."""
@@ -96,11 +97,13 @@ class MixtureDensity(nn.Module):
         self.register_buffer(
             "constants", (log_weights - log_volume - 0.5 * size * math.log(2.0 * math.pi)).to(kind)
         )
+        self.register_buffer("halves", torch.full((size,), 0.5, dtype=kind, device=means.device))
 
     def forward(self, latent: Tensor) -> Tensor:
         """(N, D) to (N,), in nats."""
         noise = (latent @ self.whitening).reshape(-1, *self.offsets.shape) - self.offsets
-        each = self.constants - 0.5 * (noise * noise).sum(2)
+        # A product, not a sum: OpenVINO 2026.4 adds the wrong ones of the constants to what ReduceSum gives.
+        each = self.constants - (noise * noise) @ self.halves
         # Log-sum-exp, which no operator on the allow-list computes: each term less the logarithm of its responsibility
         # is the whole sum's logarithm, and this is their mean.
         responsibilities = torch.softmax(each, dim=1)
