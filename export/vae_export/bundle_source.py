@@ -19,7 +19,7 @@ from vae_runtime.images import picture_shape
 from vae_runtime.model import Model
 from vae_training.checkpoint import model_from_weights, prior_from_weights
 from vae_training.config import Config, ModelConfig
-from vae_training.errors import TrainingError
+from vae_training.errors import NonFiniteWeightsError, TrainingError
 from vae_training.priors import Prior, expected_shapes
 
 _NOISE = 64  # pictures
@@ -52,6 +52,8 @@ def read_models(bundle: Bundle) -> tuple[Coders, Prior | None, Card]:
                 0, 256, (_NOISE, *picture_shape(card.image_shape)), np.uint8
             )
             require_parity(compare(coders, model, noise, Tolerances(), prior))
+        except NonFiniteWeightsError:
+            raise
         except (KeyError, IndexError, ValueError, RuntimeError, TrainingError, ParityError) as error:
             raise SourceError(
                 f"{bundle.source}: its graphs are not of an architecture that is known here: {error}; "

@@ -31,7 +31,8 @@ from vae_runtime.errors import InputError, one_line
 
 Array = npt.NDArray[Any]
 
-_LONGEST_HEADER = 16 << 10  # bytes; numpy itself takes 10,000 characters
+# Bytes. Of more characters numpy says how to read the file by unpickling, which is no advice of ours.
+_LONGEST_HEADER = 10_000
 _HEADER_READERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 
 # numpy packs arrays by these alone. Of others, a few bytes can unpack to any size.

@@ -26,6 +26,10 @@ class InputError(VaeError, ValueError):
     exit_code = 3
 
 
+class NumbersError(InputError):
+    """An array of the right shape with numbers in it that cannot be: NaN, infinity, or pixels out of range."""
+
+
 class OutputExistsError(InputError):
     """The output is there already and was not to be overwritten."""
 

@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from vae_runtime.errors import InputError, one_line
+from vae_runtime.errors import InputError, NumbersError, one_line
 
 Images = npt.NDArray[np.float32]
 Pictures = npt.NDArray[np.uint8]
@@ -148,7 +148,7 @@ def _require_range(images: Images) -> None:
     if math.isinf(low) or math.isinf(high):
         low, high = _range(images[np.isfinite(images)])
     if low < -_SLACK or high > 1 + _SLACK:
-        raise InputError(
+        raise NumbersError(
             f"images range from {low:g} to {high:g}; expected [0, 1] "
             "(divide pixels by 255, or give them as uint8)"
         )
@@ -203,7 +203,7 @@ def require_finite(array: npt.NDArray[np.floating[Any]], what: str, *, begins_at
     if not all_finite(array):
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         shown = (begins_at + place[0], *place[1:])
-        raise InputError(f"{what} hold {array[place]} at index {shown}; expected finite numbers")
+        raise NumbersError(f"{what} hold {array[place]} at index {shown}; expected finite numbers")
 
 
 def _require_shape(found: tuple[int, ...], expected: tuple[int, ...], what: str, name: str) -> None:

@@ -45,7 +45,7 @@ def test_each_kind_of_error_has_the_exit_code_of_its_kind() -> None:
     }
     assert codes == {
         "VaeError": 1, "ClosedError": 1,
-        "InputError": 3, "OutputExistsError": 3, "BundleError": 3, "UnsafeBundleError": 3,
+        "InputError": 3, "NumbersError": 3, "OutputExistsError": 3, "BundleError": 3, "UnsafeBundleError": 3,
         "EnvironmentProblem": 4, "ProviderError": 4, "ResourceLimitError": 4,
         "NonFiniteError": 5,
     }  # fmt: skip

@@ -49,7 +49,11 @@ def direction(have: tuple[Path, ...], lack: tuple[Path, ...], **options: Any) ->
         from vae_runtime.cli.inputs import read_images
 
         groups = [read_images(paths, work.model) for paths in (have, lack)]
-        found = attribute_direction(*(mean_latent(work.model, group) for group in groups))
+        means = []
+        for group in groups:
+            work.given = group
+            means.append(mean_latent(work.model, group))
+        found = attribute_direction(*means)
         write_direction(work, found)
         work.announce(f"direction from {len(groups[1])} images without it to {len(groups[0])} with it")
 
@@ -87,10 +91,9 @@ def edit(
 
         from vae_runtime.attributes import moved
         from vae_runtime.cli.directions import read_direction
-        from vae_runtime.cli.inputs import read_images
 
         along = read_direction(path, work.model)
-        given = read_images(images, work.model, limit)
+        given = work.read_images(images, limit)
         each = np.linspace(*strengths, steps or _STEPS) if len(strengths) == 2 else np.array(strengths)
         if work.layout.rows is work.layout.columns is None:
             work.layout = replace(work.layout, columns=len(each))
@@ -130,10 +133,9 @@ def inpaint(
     vae-run inpaint photographs.npy --mask scratches.png -o whole.npy
     """  # noqa: D301
     with Work(options) as work:
-        from vae_runtime.cli.inputs import read_images
         from vae_runtime.cli.masks import read_mask, with_holes
 
-        given = read_images(images, work.model, limit).whole()
+        given = work.read_images(images, limit).whole()
         missing = read_mask(mask, boxes, len(given), work.model)
         filled = work.model.inpaint(given, missing, seed=seed, dtype=work.dtype)
         _write_beside(work, with_holes(given, missing), filled, "inpainted images")
@@ -157,9 +159,7 @@ def denoise(images: tuple[Path, ...], noise_scale: float, limit: int | None, **o
     IMAGES are picture files, folders of them, or one .npy or .npz.
     """
     with Work(options) as work:
-        from vae_runtime.cli.inputs import read_images
-
-        given = read_images(images, work.model, limit).whole()
+        given = work.read_images(images, limit).whole()
         clean = work.model.denoise(given, noise_scale, dtype=work.dtype)
         _write_beside(work, given, clean, "denoised images")
 

@@ -60,7 +60,7 @@ def _named(path: Path) -> Iterator[None]:
 
 def _open_rows(path: Path, name: str, limit: int | None = None) -> Rows:
     """Open the array of a .npy; of a .npz the one of a name, or the only one."""
-    return Rows(read_one_of_npz(path, name) if _suffix(path) == ".npz" else path, limit)
+    return Rows(read_one_of_npz(path, name) if _suffix(path) == ".npz" else path, limit, path=path)
 
 
 def _suffix(path: Path) -> str:
@@ -109,4 +109,5 @@ def _point(point: str, model: Model) -> Latents:
         raise InputError(
             f"{point}: holds {found}; expected one: name every picture that the way goes through"
         )
-    return model.encode(images.whole()).mean
+    with _named(Path(point)):
+        return model.encode(images.whole()).mean

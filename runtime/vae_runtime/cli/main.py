@@ -135,10 +135,9 @@ def reconstruct(images: tuple[Path, ...], limit: int | None, **options: Any) -> 
     IMAGES are picture files, folders of them, or one .npy or .npz.
     """
     with Work(options) as work:
-        from vae_runtime.cli.inputs import read_images
         from vae_runtime.cli.sheets import beside_each_other
 
-        originals = read_images(images, work.model, limit)
+        originals = work.read_images(images, limit)
         if work.output.is_sheet:
             shown = originals.whole()
             pairs = beside_each_other(shown, work.model.reconstruct(shown, dtype=work.dtype))
@@ -161,9 +160,7 @@ def encode(images: tuple[Path, ...], limit: int | None, **options: Any) -> None:
     IMAGES are picture files, folders of them, or one .npy or .npz.
     """
     with Work(options, arrays_only=True) as work:
-        from vae_runtime.cli.inputs import read_images
-
-        given = read_images(images, work.model, limit)
+        given = work.read_images(images, limit)
         work.write_posteriors(work.model.encode_stream(given), len(given))
 
 
@@ -178,7 +175,7 @@ def decode(latents: Path, **options: Any) -> None:
     with Work(options) as work:
         from vae_runtime.cli.inputs import read_latents
 
-        given = read_latents(latents, work.model)
+        given = work.given = read_latents(latents, work.model)
         work.write_images(work.model.decode_stream(given, dtype=work.dtype), len(given), "decoded images")
 
 
@@ -225,9 +222,7 @@ def score(
 
     check_above(above, work.output)
     with work:
-        from vae_runtime.cli.inputs import read_images
-
-        given = read_images(images, work.model, limit)
+        given = work.read_images(images, limit)
         write_scores(work, given, samples=samples, above=above, top=top)
 
 

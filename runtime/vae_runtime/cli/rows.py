@@ -30,6 +30,7 @@ class Rows:
         limit: int | None = None,
         *,
         names: Sequence[Path] | None = None,
+        path: Path | None = None,
     ) -> None:
         """Look at the header of a file.
 
@@ -37,11 +38,12 @@ class Rows:
             source: a .npy file, or the array itself.
             limit: take only the first so many.
             names: the files that the rows come from, where each has its own.
+            path: the file that all of them come from, for messages.
 
         Raises:
             InputError: as `read_npy`.
         """
-        self.names = names
+        self.names, self.path = names, path
         self._source = source
         if isinstance(source, Path):
             with open_npy(source) as (_, header):

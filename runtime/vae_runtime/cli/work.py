@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from vae_runtime.cli.outputs import Layout, Output
+    from vae_runtime.cli.rows import Rows
     from vae_runtime.latent import Posterior
     from vae_runtime.model import Model
 
@@ -57,6 +59,8 @@ class Work:
             shard_size=take("shard_size", None),
         )
         self.dtype: Literal["float32", "uint8"] = "float32" if as_float else "uint8"
+        self.given: Rows | None = None
+        """What the model works on, where that is read from a file: what is wrong with its numbers is told of it."""
         _refuse_without_effect(self.output, self.layout, as_float=as_float)
 
     def __enter__(self) -> Work:
@@ -67,6 +71,17 @@ class Work:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.model.close()
+        from vae_runtime.errors import NumbersError
+
+        if isinstance(error, NumbersError) and self.given is not None and self.given.path is not None:
+            raise NumbersError(f"{self.given.path}: {error}") from error
+
+    def read_images(self, paths: Sequence[Path], limit: int | None) -> Rows:
+        """Read the images that the model is to work on; arguments and errors are those of `inputs.read_images`."""
+        from vae_runtime.cli.inputs import read_images
+
+        self.given = read_images(paths, self.model, limit)
+        return self.given
 
     def write_images(self, batches: Iterable[Any], count: int, what: str) -> None:
         """Write images as they come, with a bar of progress, and say so."""

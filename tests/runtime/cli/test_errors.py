@@ -204,6 +204,35 @@ def test_an_array_that_is_not_of_latents_leaves_with_3(
     refused(vae_run, ["decode", "in.npy", "--model", gray_bundle], 3, message)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, 255.0], ids=["nan", "0 to 255 as floats"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "encode in.npy -o o.npy",
+        "score in.npz",
+        "reconstruct in.npy -o o.png",
+        "denoise in.npy --noise-scale 0.1 -o o.npy",
+        "inpaint in.npz --box 0,0,1,1 -o o.npy",
+        "edit in.npy --direction ok.npy -o o.npy",
+        "direction --with whole.npy --without in.npy -o o.npz",
+        "direction --with in.npz --without whole.npy -o o.npz",
+        "interpolate whole.npy in.npy -o o.npy",
+    ],
+)
+def test_what_is_wrong_with_numbers_is_told_with_the_file_that_holds_them(
+    vae_run: Any, gray_bundle: Path, line: str, wrong: float
+) -> None:
+    """Where a command takes several, nobody would know which."""
+    images = np.full((1, 1, 8, 12), 0.5)
+    np.save("whole.npy", images)
+    images[0, 0, 3, 4] = wrong
+    np.save("in.npy", images)
+    np.savez("in.npz", images=images)
+    np.save("ok.npy", np.ones(3))
+    name = "in.npy" if "in.npy" in line else "in.npz"
+    refused(vae_run, [*line.split(), "--model", gray_bundle], 3, f"error: {name}: images ")
+
+
 def write_inputs() -> None:
     """What the table below names."""
     whole = Image.fromarray(np.arange(96, dtype=np.uint8).reshape(8, 12))

@@ -349,5 +349,5 @@ def test_an_error_stands_on_a_line_of_its_own_below_the_bar(vae_run: Any, gray_b
     code, shown = on_a_terminal(0.0, "decode", "l.npy", "--model", gray_bundle, "-o", "a.npy")
     assert code == 3
     assert "/20000" in shown
-    assert shown.splitlines()[-1].startswith("vae-run: error: latents hold nan at index (19999, 0)")
+    assert shown.splitlines()[-1].startswith("vae-run: error: l.npy: latents hold nan at index (19999, 0)")
     assert os.listdir() == ["l.npy"]  # noqa: PTH208
