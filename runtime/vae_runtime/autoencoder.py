@@ -77,14 +77,14 @@ class Autoencoder:
         engine = self._engine
         given = engine.checked_images(as_array(images, "images"))
         engine.require_room(len(given), 2 * engine.latent_bytes, "posteriors")
-        if 0 < len(given) <= engine.chunk:
+        if 0 < len(given) <= engine.encoder_chunk:
             return Posterior(*(output.copy() for output in engine.encode(given)))
         mean, logvar = engine.new_latents(2, len(given))
 
         def work(piece: slice) -> None:
             mean[piece], logvar[piece] = engine.encode(given[piece])
 
-        engine.in_chunks(len(given), work)
+        engine.in_chunks(len(given), work, at_most=engine.encoder_chunk)
         return Posterior(mean, logvar)
 
     @explain_exhaustion

@@ -131,7 +131,7 @@ class Batches:
         def work(piece: slice) -> None:
             posterior.mean[piece], posterior.logvar[piece] = self._engine.encode(images[piece])
 
-        return Batch(posterior, len(images), work, chunk=self._engine.chunk)
+        return Batch(posterior, len(images), work, chunk=self._engine.encoder_chunk)
 
     def reconstructing(self, given: ImageArray, images: ImageArray) -> Batch[ImageArray]:
         """Plan to encode images or pictures, and to decode their means."""
@@ -149,7 +149,7 @@ class Batches:
         def work(piece: slice) -> None:
             scorer.score_into(scores, images, piece)
 
-        return Batch(scores, len(images), work, chunk=self._engine.chunk)
+        return Batch(scores, len(images), work, chunk=self._engine.encoder_chunk)
 
     def _plan(self, images: ImageArray, work: Callable[[slice], None]) -> Batch[ImageArray]:
         return Batch(images, len(images), work, chunk=self._engine.chunk)

@@ -21,6 +21,10 @@ CHUNK = 64
 # takes to start a thread for the next ones.
 _PIXELS = CHUNK * 24 * 24
 
+# An encoder, which has no layers that can be folded, takes a few times as long as a decoder: a thread is worth its
+# start for fewer images.
+_SHARE_OF_AN_ENCODER = 2
+
 # On a GPU a call costs more than the work of a small chunk, and the calls queue on one stream anyway.
 _TIMES_ON_A_GPU = 64
 
@@ -34,6 +38,11 @@ def chunk_size(image_shape: tuple[int, int, int], *, on_gpu: bool) -> int:
     times = _TIMES_ON_A_GPU if on_gpu else 1
     most = min(CHUNK * times, _PIXELS * times // math.prod(image_shape))
     return 1 << max(0, most.bit_length() - 1)
+
+
+def encoder_chunk_size(chunk: int, *, on_gpu: bool) -> int:
+    """Return how many images go through an encoder at once, where `chunk` go through a decoder: a power of 2, too."""
+    return chunk if on_gpu else max(1, chunk // _SHARE_OF_AN_ENCODER)
 
 
 def for_each_chunk(total: int, work: Callable[[slice], None], *, chunk: int, threads: int) -> None:
@@ -62,8 +71,8 @@ def for_each_chunk(total: int, work: Callable[[slice], None], *, chunk: int, thr
     try:
         # At the interpreter's end whoever works, works alone.
         if threading.main_thread().is_alive():
-            for number in range(1, min(threads, len(waiting))):
-                if not helpers.begin(work_off, name=f"vae-runtime-{number}"):
+            for _ in range(min(threads, len(waiting)) - 1):
+                if not helpers.begin(work_off):
                     break
         work_off()
     finally:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vae_runtime.bundle import ROLES_OF_A_PRIOR, Bundle
 from vae_runtime.card import Card
-from vae_runtime.chunks import chunk_size, for_each_chunk
+from vae_runtime.chunks import chunk_size, encoder_chunk_size, for_each_chunk
 from vae_runtime.errors import BundleError, ClosedError, NonFiniteError, printable, shown
 from vae_runtime.images import (
     Images,
@@ -64,6 +64,7 @@ class Engine:
         # So many images with their latents are not worth asking the system for memory.
         self._surely_fit = ALWAYS_TRIED // (2 * self.latent_bytes + 4 * self._pixels)
         self.chunk = chunk_size(self.image_shape, on_gpu=not on_cpu)
+        self.encoder_chunk = encoder_chunk_size(self.chunk, on_gpu=not on_cpu)
         self.threads = allowed if on_cpu else 1
 
     @property
@@ -130,7 +131,12 @@ class Engine:
 
     def encode(self, images: npt.NDArray[Any]) -> list[Latents]:
         """Return mean and logvar of a chunk of images or pictures that were checked."""
-        return self.run("encoder", as_floats(images))
+        most = self.encoder_chunk
+        if len(images) <= most:
+            return self.run("encoder", as_floats(images))
+        # As a request for no more than this cuts them: whatever else is asked for, no bit differs.
+        pieces = (self.encode(images[start : start + most]) for start in range(0, len(images), most))
+        return [np.concatenate(outputs) for outputs in zip(*pieces, strict=True)]
 
     def decode_into(
         self, latents: Latents, images: ImageArray, observe: Callable[[Images], Images] | None = None

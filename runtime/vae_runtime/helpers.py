@@ -1,45 +1,110 @@
 """Threads that help with one request: begun, and waited for, also where Ctrl-C comes while one is beginning.
 
-Not a ThreadPoolExecutor: Ctrl-C inside of its own locks leaves them taken, and its threads wait for ever.
+Not a ThreadPoolExecutor: Ctrl-C inside of its own locks leaves them taken, and its threads wait for ever. Nor a
+threading.Thread: its start waits for the thread's first step, which takes as long as decoding ten images, and an
+interruption in that wait leaves a thread that cannot be joined.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from _thread import start_new_thread
 from collections.abc import Callable
 from typing import NoReturn
 
-_LATE = 0.25  # seconds that a thread is given from its making to its first step
+_LONGEST_WAIT_BEFORE_A_FORK = 0.25  # seconds
+_INTERVAL = 0.0005  # seconds between looks
 
 
 class Helpers:
     """The threads of one request."""
 
     def __init__(self) -> None:
-        self._threads: list[threading.Thread] = []
+        self._helpers: list[_Helper] = []
 
-    def begin(self, work: Callable[..., None], *arguments: object, name: str) -> bool:
+    def begin(self, work: Callable[..., None], *arguments: object) -> bool:
         """Start a thread on some work; False where no more can be started, at a limit or at the interpreter's end."""
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
-        thread = threading.Thread(target=work, args=arguments, name=name)
-        self._threads.append(thread)
+        self._helpers = [helper for helper in self._helpers if not helper.has_ended]
+        helper = _Helper(work, arguments)
+        self._helpers.append(helper)
         try:
-            thread.start()
+            start_new_thread(helper.run, ())
         except RuntimeError as error:
-            if "thread" not in str(error):  # but of a signal handler that ran in the midst of it
+            if "thread" not in str(error):  # but of a signal handler that ran when the thread was made
                 raise
-            self._threads.remove(thread)
+            self._helpers.remove(helper)
             return False
         return True
 
     def wait(self) -> None:
-        """Wait until all have ended."""
-        for thread in self._threads:
-            _wait_for_its_first_step(thread)
+        """Wait until all that have begun their work have ended it; the others leave it out.
+
+        On a busy machine a thread may come to its first step when everything is done.
+        """
+        while self._helpers:
+            self._helpers.pop().wait()
+
+
+class _Helper:
+    """A thread with its work."""
+
+    def __init__(self, work: Callable[..., None], arguments: tuple[object, ...]) -> None:
+        self._to_do = [(work, arguments)]  # whoever takes it decides whether it is done
+        self._thread: int | None = None
+        self._process = os.getpid()
+        self._ended = threading.Lock()
+        self._ended.acquire()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the thread has done its work."""
+        return not self._ended.locked()
+
+    def run(self) -> None:
+        """Do the work, unless it was called off; for the thread."""
+        self._thread = threading.get_ident()
+        try:
+            work, arguments = self._to_do.pop()
+        except IndexError:
+            _called_off.discard(self)
+            return
+        try:
+            work(*arguments)
+        finally:
+            del work, arguments  # nothing of a request is held when it has ended
+            self._ended.release()
+
+    def wait(self) -> None:
+        """Call the work off, or wait, once, until it is done."""
+        # The threads of a process that was forked have stayed with that.
+        if self._process != os.getpid():
+            return
+        _called_off.add(self)
+        try:
+            self._to_do.pop()
+        except IndexError:
+            _called_off.discard(self)
             # It may be this very thread: a stream that was forgotten is closed by whoever notices.
-            if thread.ident is not None and thread is not threading.current_thread():
-                thread.join()
+            if self._thread != threading.get_ident():
+                self._ended.acquire()
+
+
+_called_off: set[_Helper] = set()
+"""Those whose threads have not come to their first step yet, or were never made: a start may be interrupted."""
+
+
+def _let_them_end() -> None:
+    """Let threads without work end: Python warns of a fork beside other threads, whatever they do."""
+    until = time.monotonic() + _LONGEST_WAIT_BEFORE_A_FORK
+    while _called_off and time.monotonic() < until:
+        time.sleep(_INTERVAL)
+    _called_off.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_let_them_end)
 
 
 def raise_first(failed: dict[int, BaseException]) -> NoReturn:
@@ -52,10 +117,3 @@ def raise_first(failed: dict[int, BaseException]) -> NoReturn:
         # held until the garbage is next collected.
         del first
         failed.clear()
-
-
-def _wait_for_its_first_step(thread: threading.Thread) -> None:
-    """Wait for a thread whose start was interrupted: it can be joined only once it runs; perhaps it never will."""
-    until = time.monotonic() + _LATE
-    while thread.ident is None and time.monotonic() < until:
-        time.sleep(0.001)

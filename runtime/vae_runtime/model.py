@@ -201,7 +201,11 @@ class Model(GenerativeModel):
         scorer = Scorer(engine, samples, seed)
         engine.require_room(len(given), BYTES_OF_ONE, "scores")
         scores = new_scores(len(given))
-        engine.in_chunks(len(given), lambda piece: scorer.score_into(scores, given, piece))
+
+        def work(piece: slice) -> None:
+            scorer.score_into(scores, given, piece)
+
+        engine.in_chunks(len(given), work, at_most=engine.encoder_chunk)
         return scores
 
     def score_stream(

@@ -16,6 +16,7 @@ ImageArray = npt.NDArray[Any]
 """Images (N, C, H, W) float32 in [0, 1], or pictures (N, H, W) or (N, H, W, C) uint8."""
 
 FLOAT32, UINT8 = np.dtype(np.float32), np.dtype(np.uint8)
+_BY_NAME = {"float32": FLOAT32, "uint8": UINT8}
 
 _HOTTEST = 1e30  # far below the largest float32: noise times this is finite
 
@@ -43,6 +44,8 @@ def require_temperature(temperature: float) -> None:
 
 def image_dtype(dtype: Dtype) -> np.dtype[Any]:
     """Return `FLOAT32` or `UINT8`, whichever a caller means, or raise `InputError`."""
+    if type(dtype) is str and dtype in _BY_NAME:  # nothing more is asked then, for the sake of single images
+        return _BY_NAME[dtype]
     try:
         kind = np.dtype(dtype)
     except (TypeError, ValueError, SyntaxError) as error:

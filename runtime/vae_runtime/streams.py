@@ -147,7 +147,7 @@ class _Crew:
                 place = self._free.pop()
             except IndexError:
                 break
-            if not self._helpers.begin(self._work_off, place, name="vae-runtime-stream"):
+            if not self._helpers.begin(self._work_off, place):
                 self._free.append(place)
                 break
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from _thread import start_new_thread
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from onnx_bytes import FLOAT, constant, copy_bundle, decoder_of, fields, node
 
 import vae_runtime
-from vae_runtime import InputError, Model, NonFiniteError, Posterior, noise, to_uint8
+from vae_runtime import InputError, Model, NonFiniteError, Posterior, helpers, noise, to_uint8
 from vae_runtime.chunks import CHUNK
 
 Array = npt.NDArray[Any]
@@ -178,15 +178,14 @@ def test_where_no_thread_can_be_started_the_caller_does_the_work(
 ) -> None:
     expected = gray.sample(300, 7)
     started: list[object] = []
-    start = threading.Thread.start
 
-    def start_one(thread: threading.Thread) -> None:
+    def start_one(run: Callable[[], None], arguments: tuple[()]) -> int:
         if started:
             raise RuntimeError("can't start new thread")
-        started.append(thread)
-        start(thread)
+        started.append(run)
+        return start_new_thread(run, arguments)
 
-    monkeypatch.setattr(threading.Thread, "start", start_one)
+    monkeypatch.setattr(helpers, "start_new_thread", start_one)
     with vae_runtime.load(gray._bundle.source, threads=4) as model:
         np.testing.assert_array_equal(model.sample(300, 7), expected)
     assert started

@@ -7,13 +7,16 @@ import gc
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from counted_threads import thread_count, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vae_runtime.chunks import CHUNK, chunk_size, for_each_chunk
+from vae_runtime import helpers
+from vae_runtime.chunks import CHUNK, chunk_size, encoder_chunk_size, for_each_chunk
 
 
 @given(total=st.integers(0, 60), chunk=st.integers(1, 20), threads=st.integers(1, 4))
@@ -46,14 +49,17 @@ def test_a_chunk_holds_a_bounded_number_of_images_and_of_pixels(
 
 def test_faces_of_24x24_go_64_at_a_time_and_larger_ones_fewer() -> None:
     shapes = [(1, 16, 16), (1, 24, 24), (1, 64, 64), (3, 128, 128)]
-    assert [chunk_size(shape, on_gpu=False) for shape in shapes] == [64, 64, 8, 1]
+    chunks = [chunk_size(shape, on_gpu=False) for shape in shapes]
+    assert chunks == [64, 64, 8, 1]
+    assert [encoder_chunk_size(chunk, on_gpu=False) for chunk in chunks] == [32, 32, 4, 1]
+    assert encoder_chunk_size(4096, on_gpu=True) == 4096
 
 
 @pytest.mark.parametrize(("total", "threads"), [(3, 4), (8, 1)])
 def test_one_piece_or_one_thread_needs_no_other_thread(total: int, threads: int) -> None:
     workers = set()
-    for_each_chunk(total, lambda _: workers.add(threading.current_thread()), chunk=4, threads=threads)
-    assert workers == {threading.current_thread()}
+    for_each_chunk(total, lambda _: workers.add(threading.get_ident()), chunk=4, threads=threads)
+    assert workers == {threading.get_ident()}
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -98,21 +104,32 @@ for delay in (0.0005, 0.002, 0.01, 0.1):
 
 
 def test_where_no_thread_can_be_started_the_caller_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: threading.Thread) -> None:
+    def refuse(*_: object) -> int:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    seen: list[tuple[int, object]] = []
-    for_each_chunk(
-        7, lambda piece: seen.append((piece.start, threading.current_thread())), chunk=2, threads=3
-    )
-    assert seen == [(start, threading.main_thread()) for start in (0, 2, 4, 6)]
+    monkeypatch.setattr(helpers, "start_new_thread", refuse)
+    seen: list[tuple[int, int]] = []
+    for_each_chunk(7, lambda piece: seen.append((piece.start, threading.get_ident())), chunk=2, threads=3)
+    assert seen == [(start, threading.get_ident()) for start in (0, 2, 4, 6)]
 
 
 def test_no_thread_is_left_behind() -> None:
-    before = threading.active_count()
+    before = thread_count()
     for_each_chunk(20, lambda _: None, chunk=1, threads=4)
-    assert threading.active_count() == before
+    wait_until(lambda: thread_count() == before)
+
+
+def test_what_is_done_is_given_back_though_a_thread_has_not_come_to_its_first_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    late: list[Callable[[], None]] = []
+    monkeypatch.setattr(helpers, "start_new_thread", lambda run, _: late.append(run))
+    seen: list[slice] = []
+    for_each_chunk(3, seen.append, chunk=1, threads=3)
+    assert len(seen) == 3
+    for run in late:
+        run()
+    assert len(seen) == 3
 
 
 @pytest.mark.parametrize("threads", [1, 3])

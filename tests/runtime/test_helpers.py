@@ -1,79 +1,157 @@
-"""Helpers are waited for whatever happened to their beginning."""
+"""Helpers are waited for whatever happened to their beginning, and those that have not begun are not."""
 
 from __future__ import annotations
 
 import threading
 import time
+from _thread import start_new_thread
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from counted_threads import thread_count, wait_until
+from systems import needs_fork
 
 from vae_runtime import helpers
 from vae_runtime.helpers import Helpers
 
 
-class InterruptedStart(threading.Thread):
-    """Ctrl-C comes when the system has made the thread, and before it has taken its first step."""
+def test_all_that_have_begun_have_ended_after_waiting() -> None:
+    begun, done = threading.Barrier(6, timeout=30), []
 
-    def start(self) -> None:
-        def interrupt(*_: object) -> bool:
-            raise KeyboardInterrupt
+    def work(number: int) -> None:
+        begun.wait()
+        time.sleep(0.01)
+        done.append(number)
 
-        self._started.wait = interrupt  # type: ignore[attr-defined,method-assign]  # where a start waits
-        super().start()
+    crew, before = Helpers(), thread_count()
+    assert all(crew.begin(work, number) for number in range(5))
+    begun.wait()
+    crew.wait()
+    assert sorted(done) == [0, 1, 2, 3, 4]
+    wait_until(lambda: thread_count() == before)
 
 
 def test_a_thread_whose_start_was_interrupted_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, done = threading.active_count(), []
+    begun, done = threading.Event(), []
 
     def work() -> None:
+        begun.set()
         time.sleep(0.1)
         done.append(True)
 
-    monkeypatch.setattr(helpers.threading, "Thread", InterruptedStart)
+    def interrupted(run: Callable[[], None], arguments: tuple[()]) -> int:
+        start_new_thread(run, arguments)
+        begun.wait(30)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(helpers, "start_new_thread", interrupted)
     crew = Helpers()
     with pytest.raises(KeyboardInterrupt):
-        crew.begin(work, name="interrupted")
+        crew.begin(work)
     crew.wait()
     assert done == [True]
-    assert threading.active_count() == before
 
 
-def test_a_thread_that_never_begins_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Never(threading.Thread):
-        def start(self) -> None:
-            raise KeyboardInterrupt
+def test_a_thread_that_was_never_made_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> int:
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(helpers.threading, "Thread", Never)
+    monkeypatch.setattr(helpers, "start_new_thread", never)
     crew = Helpers()
     with pytest.raises(KeyboardInterrupt):
-        crew.begin(print, name="never")
-    began = time.monotonic()
+        crew.begin(print)
     crew.wait()
-    assert time.monotonic() - began < 10  # and not for ever
+    helpers._let_them_end()  # as before a fork: for a moment, and then never again
+    assert not helpers._called_off
+
+
+def test_a_thread_that_comes_late_leaves_its_work_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    late: list[Callable[[], None]] = []
+    monkeypatch.setattr(helpers, "start_new_thread", lambda run, _: late.append(run))
+    crew, done = Helpers(), []
+    assert crew.begin(done.append, True)
+    crew.wait()
+    assert len(helpers._called_off) == 1
+    late[0]()
+    assert not done
+    assert not helpers._called_off
 
 
 def test_where_no_thread_can_be_started_it_says_so_and_waits_for_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class NoMore(threading.Thread):
-        def start(self) -> None:
-            raise RuntimeError("can't start new thread")
+    def no_more(*_: object) -> int:
+        raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(helpers.threading, "Thread", NoMore)
-    monkeypatch.setattr(helpers, "_wait_for_its_first_step", lambda _: pytest.fail("waits"))
+    monkeypatch.setattr(helpers, "start_new_thread", no_more)
     crew = Helpers()
-    assert not crew.begin(print, name="no more")
+    assert not crew.begin(print)
     crew.wait()
+    assert not helpers._called_off
 
 
-def test_all_that_have_begun_have_ended_after_waiting() -> None:
-    done: list[int] = []
+def test_an_error_of_a_signal_handler_is_not_taken_for_a_limit_of_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def time_is_up(*_: object) -> int:
+        raise RuntimeError("time is up")
 
-    def work(number: int) -> None:
-        time.sleep(0.01)
-        done.append(number)
+    monkeypatch.setattr(helpers, "start_new_thread", time_is_up)
+    with pytest.raises(RuntimeError, match="time is up"):
+        Helpers().begin(print)
+    helpers._called_off.clear()
 
-    crew = Helpers()
-    assert all(crew.begin(work, number, name=str(number)) for number in range(5))
+
+def test_a_thread_does_not_wait_for_itself() -> None:
+    """A stream that is forgotten is closed by whoever notices, which may be its own helper."""
+    crew, waited = Helpers(), threading.Event()
+
+    def work() -> None:
+        crew.wait()
+        waited.set()
+
+    crew.begin(work)
+    assert waited.wait(30)
+
+
+@needs_fork
+@pytest.mark.parametrize("what", ["late", "at work"])
+def test_a_fork_meets_no_thread_without_work_and_its_child_waits_for_none(run_python: Any, what: str) -> None:
+    """From 3.12 on Python warns of a fork beside other threads; here that would be an error."""
+    finished = run_python(
+        """
+import os, sys, threading, time
+from _thread import start_new_thread
+from vae_runtime import helpers
+late = sys.argv[1] == "late"
+go, begun = threading.Event(), threading.Event()
+def slowly(run, arguments):
+    def first_step():
+        time.sleep(0.05)
+        run()
+    return start_new_thread(first_step, ())
+def work():
+    begun.set()
+    go.wait()
+if late:
+    helpers.start_new_thread = slowly
+crew = helpers.Helpers()
+crew.begin(work)
+if late:
     crew.wait()
-    assert sorted(done) == [0, 1, 2, 3, 4]
+else:
+    begun.wait()
+child = os.fork()
+if child == 0:
+    crew.wait()
+    os._exit(7)
+go.set()
+crew.wait()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+""",
+        what,
+        flags=("-W", "error" if what == "late" else "ignore"),
+        timeout=60,
+    )
+    assert (finished.returncode, finished.stderr, finished.stdout) == (0, "", "7\n")

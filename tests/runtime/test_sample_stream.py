@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from counted_threads import thread_count, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_bytes import constant, copy_bundle, decoder_of, graph, node, read_card, tensor_type
@@ -306,13 +306,10 @@ def test_an_iterable_is_not_asked_for_more_than_one_array_ahead(model: Model) ->
 
 
 def test_who_takes_slowly_finds_the_threads_at_rest(model: Model) -> None:
-    before = threading.active_count()
+    before = thread_count()
     stream = model.sample_stream()
     next(stream)
-    until = time.monotonic() + 30
-    while threading.active_count() > before and time.monotonic() < until:
-        time.sleep(0.001)
-    assert threading.active_count() == before
+    wait_until(lambda: thread_count() == before)
 
 
 # One model, many who use it
