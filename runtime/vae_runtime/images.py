@@ -123,6 +123,8 @@ def as_images(
     if array.dtype == np.uint8:
         return array[..., 0] if array.ndim == 4 and shape[0] == 1 else array
     images = as_float32(array)
+    if _are_pixels(images):
+        return images
     if check_finite:
         require_finite(images, "images", begins_at=begins_at)
     _require_range(images)
@@ -140,6 +142,11 @@ def require_images(dtype: np.dtype[Any], found: tuple[int, ...], shape: tuple[in
     if dtype.kind != "f":
         raise InputError(f"images of type {dtype}; expected floating point in [0, 1] or uint8 in 0..255")
     _require_shape(found, shape, "floating point images", "images")
+
+
+def _are_pixels(images: Images) -> bool:
+    """Whether all are in [0, 1], seen at one look: the least and the greatest of numbers with NaN among them are NaN."""
+    return images.size == 0 or bool(images.min() >= -_SLACK and images.max() <= 1 + _SLACK)
 
 
 def _require_range(images: Images) -> None:
