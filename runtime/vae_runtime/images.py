@@ -145,7 +145,7 @@ def require_images(dtype: np.dtype[Any], found: tuple[int, ...], shape: tuple[in
 
 
 def _are_pixels(images: Images) -> bool:
-    """Whether all are in [0, 1], seen at one look: the least and the greatest of numbers with NaN among them are NaN."""
+    """Whether all are in [0, 1], at one look: the least and the greatest are NaN where one is."""
     return images.size == 0 or bool(images.min() >= -_SLACK and images.max() <= 1 + _SLACK)
 
 
