@@ -122,7 +122,7 @@ def test_every_graph_of_a_shipped_model_computes_what_the_cpu_does_one_image_at_
 @pytest.mark.parametrize("name", FLOAT)
 def test_pictures_are_rounded_on_the_gpu_and_are_the_images(device: str, name: str) -> None:
     with load(name, provider=device) as tested:
-        assert tested._engine._graphs["decoder"].makes_pictures
+        assert tested._engine._graphs["decoder"].is_on_device
         latents = tested.sample_latents(500, seed=1)
         pictures = tested.decode(latents, dtype="uint8")
         np.testing.assert_array_equal(pictures, to_uint8(tested.decode(latents)))

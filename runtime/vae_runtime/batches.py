@@ -112,7 +112,7 @@ class Batches:
         def work(piece: slice) -> None:
             begin = begins_at + piece.start
             observe = partial(pixel_noise.draw, begins_at=begin) if pixel_noise else None
-            engine.decode_into(engine.through_prior(noise[piece]), images[piece], observe)
+            engine.sample_into(noise[piece], images[piece], observe)
 
         return self._plan(images, work)
 

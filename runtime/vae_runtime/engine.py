@@ -12,6 +12,8 @@ import numpy.typing as npt
 from vae_runtime.bundle import ROLES_OF_A_PRIOR, Bundle
 from vae_runtime.card import Card
 from vae_runtime.chunks import chunk_size, encoder_chunk_size, for_each_chunk
+from vae_runtime.device_memory import OnDevice
+from vae_runtime.device_outputs import PICTURE, SUM
 from vae_runtime.errors import BundleError, ClosedError, NonFiniteError, printable, shown
 from vae_runtime.images import (
     Images,
@@ -142,7 +144,7 @@ class Engine:
         self, latents: Latents, images: ImageArray, observe: Callable[[Images], Images] | None = None
     ) -> None:
         """Decode a chunk of latents into an array of images or of pictures; `observe` may write over what is made."""
-        if observe is None and images.dtype is not FLOAT32 and self._decoded_on_device(latents, images):
+        if observe is None and self._decoded_on_device(latents, images):
             return
         (made,) = self.run("decoder", latents)
         if observe is not None:
@@ -154,16 +156,38 @@ class Engine:
         else:
             to_uint8(made, images)
 
-    def _decoded_on_device(self, latents: Latents, pictures: ImageArray) -> bool:
-        """Decode a chunk of latents into pictures on the device, where it can; False where it cannot, or made NaN."""
-        decoder = self._graphs["decoder"]
-        if not decoder.makes_pictures:
+    def sample_into(
+        self, noise: Latents, images: ImageArray, observe: Callable[[Images], Images] | None = None
+    ) -> None:
+        """Lead a chunk of noise through the prior and the decoder; otherwise as `decode_into`."""
+        if observe is None and self._sampled_on_device(noise, images):
+            return
+        self.decode_into(self.through_prior(noise), images, observe)
+
+    def _sampled_on_device(self, noise: Latents, images: ImageArray) -> bool:
+        """Sample from a learned prior without its latents leaving the device; False where that cannot be, or is NaN."""
+        prior = self._graphs.get("prior")
+        if prior is None or not prior.is_on_device:
             return False
-        drawn, sums = decoder.pictures(latents)
-        if not all_finite(sums):
-            return False  # the images will tell what is wrong with them
-        pictures[...] = drawn.reshape(pictures.shape)
-        return True
+        sums = _new_sums(noise)
+        latents = prior.keep(noise, sums)
+        return latents is not None and all_finite(sums) and self._decoded_on_device(latents, images)
+
+    def _decoded_on_device(self, latents: Latents | OnDevice, images: ImageArray) -> bool:
+        """Have the device write a chunk of images or pictures to their place; False where it cannot, or made NaN.
+
+        What is wrong with them shows where they are made once more.
+        """
+        decoder = self._graphs["decoder"]
+        if not decoder.is_on_device:
+            return False
+        sums = _new_sums(images)
+        if images.dtype is FLOAT32:
+            wanted = {"image": images}
+        else:
+            channels, height, width = self.image_shape
+            wanted = {PICTURE: images.reshape(-1, height, width, channels)}
+        return decoder.fill(latents, {**wanted, SUM: sums}) and all_finite(sums)
 
     def through_prior(self, noise: Latents) -> Latents:
         """Return the latents of a chunk of noise: itself, where no prior was learned."""
@@ -224,6 +248,10 @@ def _refuse_stranger(graph: Graph, decoder: Graph) -> None:
         )
     if differing:
         raise BundleError(f"{graph.source} and {decoder.source} disagree about {', '.join(differing)}")
+
+
+def _new_sums(rows: npt.NDArray[Any]) -> Latents:
+    return np.empty((len(rows), 1), np.float32)
 
 
 def _short(card: Card) -> str:

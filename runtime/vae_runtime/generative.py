@@ -55,11 +55,14 @@ class GenerativeModel(Autoencoder):
         """
         engine, count = self._engine, as_count(n)
         engine.require_room_for_decoding(count, dtype)
-        if count <= engine.chunk and not observation_noise:
-            return self.decode(self.sample_latents(count, seed, temperature), dtype=dtype)
         engine.require_open()
         images = engine.new_images(count, dtype)
         noises = self._batches.of_noise(count, seed, temperature, size=self._batches.usual_size)
+        # Small requests go straight through, as those of `decode` do.
+        if count <= engine.chunk and not observation_noise:
+            for drawn in noises:
+                engine.sample_into(drawn, images)
+            return images
         pixel_noise = ObservationNoise(self.card, seed, engine.source) if observation_noise else None
         planned = self._batches.sampling(noises, lambda start, stop: images[start:stop], pixel_noise)
         for _ in self._batches.done(planned):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from vae_runtime.card import Card, card_of
 from vae_runtime.config_variable import no_config_from_models
-from vae_runtime.device_pictures import PICTURE, SUM, with_pictures
+from vae_runtime.device_memory import DEVICES, OnDevice, run_bound
+from vae_runtime.device_outputs import ADDED, SUM, with_pictures, with_sums
 from vae_runtime.errors import (
     BundleError,
     ClosedError,
@@ -24,7 +25,6 @@ from vae_runtime.errors import (
     one_line,
 )
 from vae_runtime.gpu_libraries import load_gpu_libraries
-from vae_runtime.images import Pictures
 from vae_runtime.installation import import_onnxruntime
 from vae_runtime.leaving import calls_under_way
 from vae_runtime.memory import is_exhaustion
@@ -36,6 +36,7 @@ from vae_runtime.wheels import installed_wheels
 _log = logging.getLogger(__name__)
 
 Batch = npt.NDArray[np.float32]
+_T = TypeVar("_T")
 
 # What the README promises of every graph: input, then outputs.
 SIGNATURES = {
@@ -56,9 +57,6 @@ _MOST_FOLDED = 64 << 20  # bytes
 # Computes a shape, for which onnxruntime uses the processor whatever the provider.
 _ON_THE_PROCESSOR = "Shape"
 
-MAKE_PICTURES: tuple[str, ...] = ("cuda",)
-"""The providers on which a decoder makes pictures, too."""
-
 _FATAL_ONLY = 4  # onnxruntime's log level: what goes wrong comes as an exception, not on stderr
 
 
@@ -76,7 +74,8 @@ class _Opened(NamedTuple):
 
     session: Any
     provider: str
-    makes_pictures: bool
+    added: int
+    """How many outputs were added to the file's own: they come last."""
 
 
 class Graph:
@@ -108,7 +107,9 @@ class Graph:
         with calls_under_way:
             opened = _open(data, _About(self.source, seen, self.card, tf32), provider)
         _check_signature(opened, self.card, self.source)
-        self._session, self.provider, self.makes_pictures = opened
+        self._session, self.provider, added = opened
+        self.is_on_device = added > 0
+        """Whether `fill` and `keep` do what they are for; decoders and priors alone can be."""
         self._input, self._outputs = SIGNATURES[role]
         self._rows = [_row(name, self.card) for name in self._outputs]
 
@@ -127,29 +128,63 @@ class Graph:
             ResourceLimitError: not enough memory; the graph stays usable.
             EnvironmentProblem: onnxruntime failed for another reason.
         """
-        outputs = self._run(self._outputs, batch)
+        outputs: list[npt.NDArray[Any]] = self._call(
+            batch.shape, lambda session: session.run(self._outputs, {self._input: batch})
+        )
         self._check_shapes(outputs, self._rows, len(batch))
         return outputs
 
-    def pictures(self, latents: Batch) -> tuple[Pictures, Batch]:
-        """Run one batch through a decoder that makes pictures; latents and errors as those of `run`.
+    def fill(self, given: Batch | OnDevice, wanted: Mapping[str, npt.NDArray[Any]]) -> bool:
+        """Run one batch on the device, and have outputs written to where they are wanted.
+
+        Args:
+            given: as `run`, or what another graph kept on the same device.
+            wanted: arrays for outputs of the graph, or of `device_outputs`, by name.
 
         Returns:
-            Pictures (N, H, W, C) uint8, also where C is 1, and each image's sum, (N, 1) float32: it is not finite
-            where an image is not.
-        """
-        pictures, sums = self._run((PICTURE, SUM), latents)
-        channels, height, width = self.card.image_shape
-        self._check_shapes((pictures, sums), [(height, width, channels), (1,)], len(latents))
-        return pictures, sums
+            Whether that was possible. Where it was not, `run` will do, or tell why not.
 
-    def _run(self, names: Sequence[str], batch: Batch) -> list[npt.NDArray[Any]]:
+        Raises:
+            ClosedError: `close` was called.
+        """
+        return self._bound(given, wanted)[0]
+
+    def keep(self, batch: Batch, sums: Batch) -> OnDevice | None:
+        """Run one batch on the device, where the output stays; None where that was not possible.
+
+        Args:
+            batch: as `run`.
+            sums: (N, 1) float32, for those of the output's rows: not finite where a number is not.
+
+        Raises:
+            ClosedError: `close` was called.
+        """
+        (name,) = self._outputs
+        _, kept = self._bound(batch, {SUM: sums}, kept=name)
+        return kept
+
+    def _bound(
+        self, given: Batch | OnDevice, wanted: Mapping[str, npt.NDArray[Any]], kept: str | None = None
+    ) -> tuple[bool, OnDevice | None]:
+        """Return whether a run with bound memory was possible, and what it kept."""
+        shape = (len(next(iter(wanted.values()))),)
+        device = DEVICES[self.provider]
+        try:
+            return True, self._call(
+                shape, lambda session: run_bound(session, {self._input: given}, wanted, kept, device)
+            )
+        except EnvironmentProblem as error:
+            _log.info("done without bound memory: %s", error)
+            return False, None
+
+    def _call(self, shape: tuple[int, ...], work: Callable[[Any], _T]) -> _T:
+        """Return what comes of work with the session, on a batch of this shape."""
         session = self._session  # a close() during the run must not take the session from under it
         if session is None:
             raise ClosedError(f"{self.source}: the model is closed; load it again")
         try:
             with calls_under_way:
-                outputs: list[npt.NDArray[Any]] = session.run(names, {self._input: batch})
+                return work(session)
         except ClosedError:  # the interpreter is ending
             raise
         except Exception as error:
@@ -157,10 +192,9 @@ class Graph:
                 raise
             kind = ResourceLimitError if is_exhaustion(error) else EnvironmentProblem
             raise kind(
-                f"{self.source}: failed on a batch of shape {batch.shape} "
+                f"{self.source}: failed on a batch of shape {shape} "
                 f"on provider {self.provider!r}: {one_line(error)}"
             ) from error
-        return outputs
 
     def _check_shapes(
         self, outputs: Sequence[npt.NDArray[Any]], rows: Sequence[tuple[int, ...]], count: int
@@ -194,13 +228,23 @@ def _open(data: bytes, about: _About, provider: str) -> _Opened:
 
 
 def _open_on(data: bytes, about: _About, name: str) -> _Opened:
-    if about.card.role == "decoder" and name in MAKE_PICTURES:
+    more = _for_device(data, about.card) if name in DEVICES else data
+    if more is not data:
         try:
-            return _Opened(_session(with_pictures(data, about.card.image_shape), about, name), name, True)
+            session = _session(more, about, name)
         except VaeError as error:
             # Perhaps only of what was added: an operator that this release does not have there.
             _log.info("pictures are made on the processor: %s", error)
-    return _Opened(_session(data, about, name), name, False)
+        else:
+            return _Opened(session, name, added=len(ADDED[about.card.role]))
+    return _Opened(_session(data, about, name), name, added=0)
+
+
+def _for_device(data: bytes, card: Card) -> bytes:
+    """Return the file with what it is to give on a GPU besides, where that is anything."""
+    if card.role == "decoder":
+        return with_pictures(data, card.image_shape)
+    return with_sums(data, card.latent_size) if card.role == "prior" else data
 
 
 def _session(data: bytes, about: _About, name: str) -> Any:
@@ -283,8 +327,15 @@ def _options(onnxruntime: ModuleType, seen: Scan, name: str) -> Any:
 
 def _providers(name: str, *, tf32: bool) -> list[tuple[str, dict[str, str]]]:
     """Return what to open, in the order of preference, and how."""
-    # TF32 keeps 10 bits of a factor's mantissa: the pictures differ from the CPU's by 1e-3 then.
-    options = {"cuda": {"use_tf32": str(int(tf32))}}
+    options = {
+        "cuda": {
+            # TF32 keeps 10 bits of a factor's mantissa: the pictures differ from the CPU's by 1e-3 then.
+            "use_tf32": str(int(tf32)),
+            # Otherwise every batch size that is new is tried out with one way to convolve after the other, which takes
+            # up to a second (https://github.com/microsoft/onnxruntime/issues/19838) and may end differently each time.
+            "cudnn_conv_algo_search": "HEURISTIC",
+        }
+    }
     # CUDA takes the nodes that TensorRT does not; the processor must not.
     names = (name, "cuda") if name == "tensorrt" else (name,)
     return [(ONNXRUNTIME_NAMES[each], options.get(each, {})) for each in names]
@@ -301,7 +352,7 @@ def _check_signature(opened: _Opened, card: Card, source: str) -> None:
     outputs = session.get_outputs()
     for kind, nodes, names in (
         ("inputs", session.get_inputs(), (input_name,)),
-        ("outputs", outputs[:-2] if opened.makes_pictures else outputs, output_names),
+        ("outputs", outputs[: len(outputs) - opened.added], output_names),
     ):
         found = [(node.name, node.type, node.shape[1:]) for node in nodes]
         expected = [(name, "tensor(float)", list(_row(name, card))) for name in names]

@@ -1,7 +1,7 @@
-"""Pictures made where the images are: a decoder's graph with the rounding to 8 bits behind it.
+"""What a graph gives on a GPU besides: pictures, made where the images are, and sums that tell of NaN.
 
-On a GPU a picture comes to memory in a quarter of its image's bytes then, and no processor need round it. On the CPU
-it would gain nothing.
+A picture comes to memory in a quarter of its image's bytes then, and no processor need round it; what stays on the GPU
+need not be looked at elsewhere. On the CPU they would gain nothing.
 
 The nodes are written behind the file's bytes: of two messages that follow each other protobuf makes one, merging what
 stands once and joining what is repeated (https://protobuf.dev/programming-guides/encoding/#last-one-wins). This is done
@@ -11,7 +11,7 @@ to bytes that the scan has let through, and never written to a file.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -22,7 +22,10 @@ _OURS = "vae_runtime."
 PICTURE = f"{_OURS}picture"
 """The output that is added for pictures, (N, H, W, C) uint8: bit for bit what `to_uint8` makes of the images."""
 SUM = f"{_OURS}sum"
-"""The output that is added for each image's sum, (N, 1) float32: NaN where a pixel is."""
+"""The output that is added for the sum of each image or latent, (N, 1) float32: not finite where a number is not."""
+
+ADDED: Mapping[str, tuple[str, ...]] = {"decoder": (PICTURE, SUM), "prior": (SUM,)}
+"""By a graph's role, the outputs that are added behind its own."""
 
 # Field numbers and types of onnx.proto; `onnx_schema` has the names of those that stand as numbers below.
 _GRAPH = 7
@@ -36,8 +39,8 @@ _Value: TypeAlias = int | str | bytes
 def with_pictures(decoder: bytes, image_shape: tuple[int, int, int]) -> bytes:
     """Return a decoder's ONNX file with two more outputs, `PICTURE` and `SUM`; its images are (N, C, H, W) float32."""
     channels, height, width = image_shape
-    levels, rounded, clipped, whole, flat = (_OURS + str(step) for step in range(5))
-    zero, most, ones = f"{_OURS}zero", f"{_OURS}most", f"{_OURS}ones"
+    levels, rounded, clipped, whole = (_OURS + str(step) for step in range(4))
+    zero, most = f"{_OURS}zero", f"{_OURS}most"
     nodes = (
         _node("Mul", ("image", most), levels),
         _node("Round", (levels,), rounded),
@@ -49,24 +52,30 @@ def with_pictures(decoder: bytes, image_shape: tuple[int, int, int]) -> bytes:
             PICTURE,
             _message((1, "perm"), *((8, axis) for axis in (0, 2, 3, 1)), (20, _INTS)),
         ),
-        _node("Flatten", ("image",), flat),
-        _node("MatMul", (flat, ones), SUM),
     )
-    initializers = (
-        _initializer(zero, np.zeros((), np.float32)),
-        _initializer(most, np.full((), 255.0, np.float32)),
-        _initializer(ones, np.ones((math.prod(image_shape), 1), np.float32)),
-    )
-    outputs = (
-        _output(PICTURE, _UINT8, ("batch", height, width, channels)),
-        _output(SUM, _FLOAT, ("batch", 1)),
-    )
-    graph = _message(
+    added = (
         *((_NODE, node) for node in nodes),
-        *((_INITIALIZER, initializer) for initializer in initializers),
-        *((_OUTPUT, output) for output in outputs),
+        (_INITIALIZER, _initializer(zero, np.zeros((), np.float32))),
+        (_INITIALIZER, _initializer(most, np.full((), 255.0, np.float32))),
+        (_OUTPUT, _output(PICTURE, _UINT8, ("batch", height, width, channels))),
     )
-    return decoder + _message((_GRAPH, graph))
+    return decoder + _message((_GRAPH, _message(*added, *_sum_of("image", math.prod(image_shape)))))
+
+
+def with_sums(prior: bytes, latent_size: int) -> bytes:
+    """Return a prior's ONNX file with one more output, `SUM`; its latents are (N, D) float32."""
+    return prior + _message((_GRAPH, _message(*_sum_of("latent", latent_size))))
+
+
+def _sum_of(output: str, size: int) -> tuple[tuple[int, bytes], ...]:
+    """Return the fields of a graph that add up the numbers of each row of an output."""
+    flat, ones = f"{_OURS}flat", f"{_OURS}ones"
+    return (
+        (_NODE, _node("Flatten", (output,), flat)),
+        (_NODE, _node("MatMul", (flat, ones), SUM)),
+        (_INITIALIZER, _initializer(ones, np.ones((size, 1), np.float32))),
+        (_OUTPUT, _output(SUM, _FLOAT, ("batch", 1))),
+    )
 
 
 def _node(operator: str, inputs: Sequence[str], output: str, *attributes: bytes) -> bytes:
