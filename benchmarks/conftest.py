@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from measuring.break_even import break_even_lines
 from measuring.chart import draw_throughput
 from measuring.implementations import Array
 from measuring.machine import describe_machine, device_slug, load_average
@@ -62,7 +63,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     machine = {**describe_machine(), "load before": config.stash[_LOAD]}
     terminalreporter.section("measurements")
     terminalreporter.write_line(", ".join(f"{name} {value}" for name, value in machine.items() if value))
-    for line in (noise_line(rows), "", *as_lines(rows)):
+    for line in (noise_line(rows), *break_even_lines(rows), "", *as_lines(rows)):
         terminalreporter.write_line(line)
     terminalreporter.section("promises")
     for line in promise_lines(rows):

@@ -128,6 +128,24 @@ def test_pictures_are_rounded_on_the_gpu_and_are_the_images(device: str, name: s
         np.testing.assert_array_equal(pictures, to_uint8(tested.decode(latents)))
 
 
+@on_cuda
+@pytest.mark.parametrize("name", FLOAT)
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_what_is_written_to_its_place_is_what_onnxruntime_brings_otherwise(
+    device: str, name: str, dtype: str
+) -> None:
+    count = 5000  # more than one chunk
+    with load(name, provider=device) as tested:
+        graphs = tested._engine._graphs
+        assert all(graphs[role].is_on_device for role in ("decoder", "prior") if role in graphs)
+        written = tested.sample(count, seed=5, dtype=dtype)
+        for graph in graphs.values():
+            graph.is_on_device = False
+        brought = tested.sample(count, seed=5, dtype=dtype)
+    atol = 1 if dtype == "uint8" else 1e-5
+    np.testing.assert_allclose(written.astype(np.float32), brought.astype(np.float32), rtol=0, atol=atol)
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize("name", INT8)
 def test_auto_draws_what_the_cpu_does_where_graphs_of_8_bits_stay_on_the_cpu_or_not(name: str) -> None:

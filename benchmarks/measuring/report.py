@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from measuring.break_even import break_even_lines
 from measuring.limit import spread_of_limits
 from measuring.promises import PROMISES
 from measuring.rows import Row, grouped, share_of_limit, times_reference, to_record
@@ -62,6 +63,8 @@ def write_markdown(path: Path, rows: Sequence[Row], machine: Mapping[str, Any], 
         lines += ["", f"![Images a second by batch]({chart.name})"]
     lines += ["", "## Promises", "", _piped(_PROMISE_HEADINGS), "| --- | --- | ---: | ---: | --- |"]
     lines += [_piped(cells) for cells in _promise_cells(rows)]
+    if on_gpu := break_even_lines(rows):
+        lines += ["", "## From which batch on a GPU pays", "", *(f"- {line}" for line in on_gpu)]
     for key, group in grouped(rows).items():
         lines += [
             "",
