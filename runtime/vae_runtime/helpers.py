@@ -7,6 +7,7 @@ interruption in that wait leaves a thread that cannot be joined.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import time
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 _LONGEST_WAIT_BEFORE_A_FORK = 0.25  # seconds
+_LONGEST_WAIT_AT_THE_END = 5.0  # seconds; far more than a thread takes to begin on a busy machine
 _INTERVAL = 0.0005  # seconds between looks
 
 
@@ -29,13 +31,16 @@ class Helpers:
         self._helpers = [helper for helper in self._helpers if not helper.has_ended]
         helper = _Helper(work, arguments)
         self._helpers.append(helper)
+        _not_begun.add(helper)
         try:
             start_new_thread(helper.run, ())
         except RuntimeError as error:
             if "thread" not in str(error):  # but of a signal handler that ran when the thread was made
                 raise
             self._helpers.remove(helper)
+            _not_begun.discard(helper)
             return False
+        helper.was_made = True
         return True
 
     def wait(self) -> None:
@@ -53,6 +58,8 @@ class _Helper:
     def __init__(self, work: Callable[..., None], arguments: tuple[object, ...]) -> None:
         self._to_do = [(work, arguments)]  # whoever takes it decides whether it is done
         self._thread: int | None = None
+        self.was_made = False
+        """Whether there surely is a thread: an interruption may have come before there was one."""
         self._process = os.getpid()
         self._ended = threading.Lock()
         self._ended.acquire()
@@ -65,10 +72,10 @@ class _Helper:
     def run(self) -> None:
         """Do the work, unless it was called off; for the thread."""
         self._thread = threading.get_ident()
+        _not_begun.discard(self)
         try:
             work, arguments = self._to_do.pop()
         except IndexError:
-            _called_off.discard(self)
             return
         try:
             work(*arguments)
@@ -81,30 +88,46 @@ class _Helper:
         # The threads of a process that was forked have stayed with that.
         if self._process != os.getpid():
             return
-        _called_off.add(self)
         try:
             self._to_do.pop()
         except IndexError:
-            _called_off.discard(self)
             # It may be this very thread: a stream that was forgotten is closed by whoever notices.
             if self._thread != threading.get_ident():
                 self._ended.acquire()
 
 
-_called_off: set[_Helper] = set()
+_not_begun: set[_Helper] = set()
 """Those whose threads have not come to their first step yet, or were never made: a start may be interrupted."""
 
 
-def _let_them_end() -> None:
-    """Let threads without work end: Python warns of a fork beside other threads, whatever they do."""
-    until = time.monotonic() + _LONGEST_WAIT_BEFORE_A_FORK
-    while _called_off and time.monotonic() < until:
+def _let_them_begin(longest: float) -> None:
+    """Let threads come to their first step, with which those end that were called off; give up what was never made."""
+    until = time.monotonic() + longest
+    while _not_begun and time.monotonic() < until:
         time.sleep(_INTERVAL)
-    _called_off.clear()
+    for helper in tuple(_not_begun):
+        if not helper.was_made:
+            _not_begun.discard(helper)
 
 
+def _before_fork() -> None:
+    """Python warns of a fork beside other threads, whatever they do."""
+    _let_them_begin(_LONGEST_WAIT_BEFORE_A_FORK)
+
+
+def _at_the_end() -> None:
+    """A thread that begins when the interpreter is gone writes to memory that was given back.
+
+    Python 3.10, and the first releases of those after it, do not see to that themselves
+    (https://github.com/python/cpython/issues/108987).
+    """
+    _let_them_begin(_LONGEST_WAIT_BEFORE_A_FORK)
+    _let_them_begin(_LONGEST_WAIT_AT_THE_END)
+
+
+atexit.register(_at_the_end)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_let_them_end)
+    os.register_at_fork(before=_before_fork, after_in_child=_not_begun.clear)
 
 
 def raise_first(failed: dict[int, BaseException]) -> NoReturn:
