@@ -33,7 +33,7 @@ def break_even(rows: Sequence[Row], series: str) -> tuple[int | None, list[int]]
         return None
     first = None
     for batch in reversed(batches):
-        if medians["cuda"][batch] >= medians["cpu"][batch]:
+        if not medians["cuda"][batch] < medians["cpu"][batch]:  # nor is NaN
             break
         first = batch
     return first, batches

@@ -7,7 +7,7 @@ one graph hands to the next out and in again. Bound memory spares both
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,20 +26,20 @@ def run_bound(
     session: Any,
     given: Mapping[str, npt.NDArray[Any] | OnDevice],
     wanted: Mapping[str, npt.NDArray[Any]],
-    kept: str | None = None,
-    device: str = "cpu",
-) -> OnDevice | None:
+    kept: Sequence[str],
+    device: str,
+) -> list[OnDevice]:
     """Run one batch.
 
     Args:
         session: an `InferenceSession`.
         given: the inputs by name: C-contiguous arrays, or what an earlier run kept.
         wanted: the outputs by name, and the C-contiguous arrays of their types and shapes to write them into.
-        kept: an output that stays on the device.
+        kept: the outputs that stay on the device.
         device: the name of that device's memory.
 
     Returns:
-        The output that is kept.
+        The outputs that are kept.
 
     Raises:
         Exception: onnxruntime's, also where an output has another shape than the array for it.
@@ -51,9 +51,10 @@ def run_bound(
             binding.bind_cpu_input(name, batch)
         else:
             binding.bind_ortvalue_input(name, batch)
-    if kept is not None:
-        binding.bind_output(kept, device)
+    for name in kept:
+        binding.bind_output(name, device)
     for name, array in wanted.items():
         binding.bind_ortvalue_output(name, as_value(array))
     session.run_with_iobinding(binding)
-    return None if kept is None else binding.get_outputs()[0]
+    values: list[OnDevice] = binding.get_outputs()  # in the order in which they were bound
+    return values[: len(kept)]

@@ -167,7 +167,7 @@ class Engine:
     def _sampled_on_device(self, noise: Latents, images: ImageArray) -> bool:
         """Sample from a learned prior without its latents leaving the device; False where that cannot be, or is NaN."""
         prior = self._graphs.get("prior")
-        if prior is None or not prior.is_on_device:
+        if prior is None or not (prior.is_on_device and self._graphs["decoder"].is_on_device):
             return False
         sums = _new_sums(noise)
         latents = prior.keep(noise, sums)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-import time
 from _thread import start_new_thread
 from collections.abc import Callable
 from typing import NoReturn
 
+from vae_runtime.waiting import wait_while
+
 _LONGEST_WAIT_BEFORE_A_FORK = 0.25  # seconds
 _LONGEST_WAIT_AT_THE_END = 5.0  # seconds; far more than a thread takes to begin on a busy machine
-_INTERVAL = 0.0005  # seconds between looks
 
 
 class Helpers:
@@ -102,9 +102,7 @@ _not_begun: set[_Helper] = set()
 
 def _let_them_begin(longest: float) -> None:
     """Let threads come to their first step, with which those end that were called off; give up what was never made."""
-    until = time.monotonic() + longest
-    while _not_begun and time.monotonic() < until:
-        time.sleep(_INTERVAL)
+    wait_while(lambda: _not_begun, longest)
     for helper in tuple(_not_begun):
         if not helper.was_made:
             _not_begun.discard(helper)
@@ -121,7 +119,7 @@ def _at_the_end() -> None:
     Python 3.10, and the first releases of those after it, do not see to that themselves
     (https://github.com/python/cpython/issues/108987).
     """
-    _let_them_begin(_LONGEST_WAIT_BEFORE_A_FORK)
+    _before_fork()  # gives up what was never made
     _let_them_begin(_LONGEST_WAIT_AT_THE_END)
 
 

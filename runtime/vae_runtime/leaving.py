@@ -20,12 +20,12 @@ import time
 from types import TracebackType
 
 from vae_runtime.errors import ClosedError
+from vae_runtime.waiting import INTERVAL, wait_while
 
 # Seconds. A call is one chunk, so it ends long before.
 _LONGEST_WAIT_AT_THE_END = 30.0
 _LONGEST_WAIT_BEFORE_A_FORK = 5.0
 _PATIENCE = 2.0  # seconds that a thread is kept, at the end, from an error that nobody will read
-_INTERVAL = 0.0005  # seconds between looks
 
 
 class CallsUnderWay:
@@ -64,17 +64,15 @@ class CallsUnderWay:
                 # Most often the process is gone before this is over. If not, somebody may wait for this thread.
                 time.sleep(_PATIENCE)
                 raise ClosedError("the interpreter is ending; expected no more calls of other threads")
-            time.sleep(_INTERVAL)
+            time.sleep(INTERVAL)
             self._depths[thread] = 1
 
     def _halt(self, longest: float) -> None:
         """Let no other thread begin a call, and wait for those that have begun."""
         thread = threading.get_ident()
         self._halting.add(thread)
-        until = time.monotonic() + longest
         # This thread is in no call, or waits for itself; whatever an interruption may have left behind.
-        while self._depths.keys() - {thread} and time.monotonic() < until:
-            time.sleep(_INTERVAL)
+        wait_while(lambda: self._depths.keys() - {thread}, longest)
 
     def leave(self) -> None:
         """Let no other thread begin a call from now on, and wait for those that have begun."""

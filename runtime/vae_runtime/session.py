@@ -147,7 +147,7 @@ class Graph:
         Raises:
             ClosedError: `close` was called.
         """
-        return self._bound(given, wanted)[0]
+        return self._bound(given, wanted) is not None
 
     def keep(self, batch: Batch, sums: Batch) -> OnDevice | None:
         """Run one batch on the device, where the output stays; None where that was not possible.
@@ -159,23 +159,22 @@ class Graph:
         Raises:
             ClosedError: `close` was called.
         """
-        (name,) = self._outputs
-        _, kept = self._bound(batch, {SUM: sums}, kept=name)
-        return kept
+        kept = self._bound(batch, {SUM: sums}, kept=self._outputs)
+        return None if kept is None else kept[0]
 
     def _bound(
-        self, given: Batch | OnDevice, wanted: Mapping[str, npt.NDArray[Any]], kept: str | None = None
-    ) -> tuple[bool, OnDevice | None]:
-        """Return whether a run with bound memory was possible, and what it kept."""
+        self, given: Batch | OnDevice, wanted: Mapping[str, npt.NDArray[Any]], kept: Sequence[str] = ()
+    ) -> list[OnDevice] | None:
+        """Return what a run with bound memory kept; None where there could be no such run."""
         shape = (len(next(iter(wanted.values()))),)
         device = DEVICES[self.provider]
         try:
-            return True, self._call(
+            return self._call(
                 shape, lambda session: run_bound(session, {self._input: given}, wanted, kept, device)
             )
         except EnvironmentProblem as error:
             _log.info("done without bound memory: %s", error)
-            return False, None
+            return None
 
     def _call(self, shape: tuple[int, ...], work: Callable[[Any], _T]) -> _T:
         """Return what comes of work with the session, on a batch of this shape."""

@@ -222,6 +222,22 @@ def test_an_output_of_its_own_beside_the_promised_is_refused_there_too(
         vae_runtime.load(copy_bundle(gray_bundle, tmp_path / "b", {"decoder.onnx": more}))
 
 
+def test_the_prior_runs_once_where_the_decoder_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[str] = []
+    keep = session.Graph.keep
+
+    def noted(self: session.Graph, batch: session.Batch, sums: session.Batch) -> object:
+        kept.append(self.role)
+        return keep(self, batch, sums)
+
+    monkeypatch.setattr(session.Graph, "keep", noted)
+    roles = plain_runs(monkeypatch)
+    with vae_runtime.load("faces24", provider="cpu") as model:
+        model._engine._graphs["decoder"].is_on_device = False
+        model.sample(5, seed=1)
+    assert (kept, roles) == ([], ["prior", "decoder"])
+
+
 def test_where_memory_cannot_be_bound_the_graph_does_without(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
