@@ -16,7 +16,7 @@ from PIL import Image
 pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).resolve().parents[1]
-LARGEST_WHEEL = 8_000_000  # bytes
+LARGEST_WHEEL = 5_000_000  # bytes
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -18,7 +18,7 @@ from vae_export.fidelity import measure_fidelity
 from vae_export.folding import fold_linear_layers
 from vae_export.graphs import add_cards, build_graphs, build_prior, tidy
 from vae_export.half_precision import in_half_precision
-from vae_export.half_storage import store_in_half
+from vae_export.half_storage import round_initializers, round_prior, round_weights, store_in_half
 from vae_export.model_card import render_model_card
 from vae_export.opsets import require_supported
 from vae_export.parity import TOLERANCES, Difference, Tolerances, compare, require_parity
@@ -57,12 +57,19 @@ class Settings:
     """Where the training images come from, for the card."""
     precision: str = "fp32"
     """`fp32`, `fp16` or `int8`."""
+    compact: bool = False
+    """In fp32, round the weights and store them in 16 bits; see `half_storage`."""
     optimize: bool = True
     """Write the layers in the form that is the fastest in this precision, rather than as PyTorch has them."""
     tolerances: Tolerances | None = None
     """Those of the precision where None."""
     provider: str = "cpu"
     """On which parity is checked."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the graphs compute with the very weights that were trained, as PyTorch does."""
+        return self.precision == "fp32" and not self.compact
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,9 @@ def export_bundle(
     require_at_hand(settings.provider)
     if settings.precision not in TOLERANCES:
         raise SettingError(f"precision {settings.precision!r}; expected one of {', '.join(TOLERANCES)}")
+    if settings.compact and settings.precision != "fp32":
+        raise SettingError(f"--compact is for fp32; {settings.precision} is smaller already")
+    trained, source = source, _rounded(source, settings)
     say = progress or (lambda _: None)
     with atomic_folder(output, overwrite=overwrite, ours=_is_bundle) as beside:
         graphs = _graphs(source, _pictures(images), settings, say)
@@ -117,7 +127,9 @@ def export_bundle(
         for role, data in add_cards(graphs, draft).items():
             require_scan(data, role)  # before the runtime opens it, so that the error is of the export
         say("measuring quality on held-out images")
-        card = _measured(draft, source, images, add_cards(graphs, draft))
+        card = _measured(draft, source, images, add_cards(graphs, draft), exact=settings.exact)
+        if not settings.exact:
+            card = replace(card, fidelity=_fidelity(trained, images, add_cards(graphs, card)))
         files = add_cards(graphs, card)
         for role, data in files.items():
             (beside / f"{role}.onnx").write_bytes(data)
@@ -127,10 +139,11 @@ def export_bundle(
             check_graph((beside / f"{role}.onnx").read_bytes(), role, settings.opset)
         say(f"comparing with PyTorch on {settings.provider}")
         with load(beside, provider=settings.provider) as model:
-            tolerances = _tolerances(source, settings)
+            tolerances = settings.tolerances or TOLERANCES[settings.precision]
             differences = compare(source.model, model, _pictures(images), tolerances, source.prior)
             if source.prior is not None:
-                differences += compare_prior(source.prior, model, _pictures(images))
+                rounded = _has_rounded_density(source, settings)
+                differences += compare_prior(source.prior, model, _pictures(images), rounded_density=rounded)
             require_parity(differences)
             card = model.card
             _write_preview(beside / "preview.png", model)
@@ -150,26 +163,30 @@ def _graphs(
 ) -> dict[str, onnx.ModelProto]:
     """Return the graphs as ONNX models in the precision and form that is wanted, without cards."""
     prior = {} if source.prior is None else build_prior(source.prior, settings.opset)
-    for role in prior.keys() & _stored_in_half(source, settings.precision):
-        prior[role] = store_in_half(prior[role])
-    return {**_coders(source, pictures, settings, say), **prior}
+    if _has_rounded_density(source, settings):
+        prior |= {role: round_initializers(prior[role]) for role in prior.keys() & ROLES_OF_A_PRIOR}
+    if not settings.exact:
+        prior = {role: store_in_half(graph) for role, graph in prior.items()}
+    coders = _coders(source, pictures, settings, say)
+    if settings.compact:
+        coders = {role: store_in_half(graph) for role, graph in coders.items()}
+    return {**coders, **prior}
 
 
-def _stored_in_half(source: Source, precision: str) -> set[str]:
-    """Return which graphs of a prior are stored in 16 bits: all where the files are to be small.
+def _rounded(source: Source, settings: Settings) -> Source:
+    """Return the model as the graphs are to compute it: rounded where the files are to be small.
 
-    But a mixture, which jumps from component to component, is as it is: rounded, it would jump for other noise.
+    In lower precisions encoder and decoder are rounded as these want it, and a mixture is left as it is: it jumps from
+    component to component, and takes few bytes.
     """
-    if precision == "fp32":
-        return set()
-    return {*ROLES_OF_A_PRIOR} if isinstance(source.prior, GaussianMixture) else {"prior", *ROLES_OF_A_PRIOR}
+    if settings.compact:
+        return round_weights(source)
+    return source if settings.exact or isinstance(source.prior, GaussianMixture) else round_prior(source)
 
 
-def _tolerances(source: Source, settings: Settings) -> Tolerances:
-    """Return the limits; a prior that is not rounded is held to those of fp32."""
-    chosen = settings.tolerances or TOLERANCES[settings.precision]
-    rounded = "prior" in _stored_in_half(source, settings.precision)
-    return chosen if rounded else replace(chosen, prior=Tolerances().prior)
+def _has_rounded_density(source: Source, settings: Settings) -> bool:
+    """Whether the density is rounded by itself: that of a mixture is computed from other matrices than the prior."""
+    return not settings.exact and isinstance(source.prior, GaussianMixture)
 
 
 def _coders(
@@ -214,14 +231,19 @@ def _card(source: Source, settings: Settings) -> Card:
     )
 
 
-def _measured(card: Card, source: Source, images: ImageSet, files: dict[str, bytes]) -> Card:
+def _measured(card: Card, source: Source, images: ImageSet, files: dict[str, bytes], *, exact: bool) -> Card:
     """Return the card with the figures that the graphs reach."""
-    held_out, exact = _held_out(source, images), card.precision == "fp32"
+    held_out = _held_out(source, images)
     with Model(Bundle("the new bundle", files), provider="cpu") as model:
         quality = measure_quality(source, model, held_out)
-        fidelity = {} if exact else measure_fidelity(source.model, model, _pictures(images), source.prior)
         scores = calibrate_scores(model, held_out) or (source.scores if exact else None)
-    return replace(card, quality=quality, fidelity=fidelity, scores=scores)
+    return replace(card, quality=quality, scores=scores)
+
+
+def _fidelity(trained: Source, images: ImageSet, files: dict[str, bytes]) -> dict[str, float]:
+    """Return how near the graphs are to what was trained, before anything was rounded."""
+    with Model(Bundle("the new bundle", files), provider="cpu") as model:
+        return measure_fidelity(trained.model, model, _pictures(images), trained.prior)
 
 
 def _held_out(source: Source, images: ImageSet) -> npt.NDArray[np.uint8]:
@@ -279,7 +301,8 @@ def _options(settings: Settings) -> list[str]:
     chosen = {"--opset": str(settings.opset), "--precision": settings.precision, "--name": settings.name}
     chosen |= {"--license": settings.license, "--data-note": settings.data}
     options = [f"{option} {_one_word(value)}" for option, value in chosen.items() if value]
-    return options if settings.optimize else ["--no-optimize", *options]
+    flags = {"--no-optimize": not settings.optimize, "--compact": settings.compact}
+    return [*(flag for flag, given in flags.items() if given), *options]
 
 
 def _one_word(name: str) -> str:

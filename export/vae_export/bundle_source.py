@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
-import onnx.numpy_helper
 import torch
 from torch import Tensor
 
 from vae_export.coders import Coders
 from vae_export.errors import ParityError, SourceError
+from vae_export.half_storage import stored_weights
 from vae_export.parity import Tolerances, compare, require_parity
 from vae_runtime.bundle import ROLES_OF_A_PRIOR, Bundle
 from vae_runtime.card import Card
@@ -100,5 +100,4 @@ def _prior(graph: onnx.ModelProto, card: Card, source: str) -> Prior:
 
 def _tensors(graph: onnx.ModelProto) -> dict[str, Tensor]:
     """Return a graph's weights by name: its float32 tensors, and not its shapes, which are whole numbers."""
-    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
-    return {name: torch.tensor(array) for name, array in arrays.items() if array.dtype == np.float32}
+    return {name: torch.tensor(array) for name, array in stored_weights(graph).items()}

@@ -132,17 +132,22 @@ def _scores(card: Card) -> str:
 
 
 def _precision(card: Card, sizes: Mapping[str, int]) -> str:
-    """Return what a lower precision costs, in words; nothing for fp32."""
-    if card.precision == "fp32":
-        return ""
-    kind = {"fp16": "16-bit floating point", "int8": "8-bit integers"}[card.precision]
+    """Return what rounding costs, in words; nothing where nothing was rounded."""
     figures = card.fidelity
+    if not figures:
+        return ""
+    if card.precision == "fp32":
+        kind = "Weights are stored in 16 bits, rounded to 8 significant ones, and computed with in float32"
+        trained, prior = "unrounded weights", ""
+    else:
+        name = {"fp16": "16-bit floating point", "int8": "8-bit integers"}[card.precision]
+        kind = f"Weights and arithmetic of encoder and decoder are {name}, inputs and outputs float32"
+        trained, prior = "float32", _precision_of_prior(sizes)
     return (
-        f"Weights and arithmetic of encoder and decoder are {kind}, inputs and outputs float32. Against float32, "
-        f"pictures of new latents have a PSNR of {figures['psnr_db']:.1f} dB ({figures['lowest_psnr_db']:.1f} dB "
-        f"the worst); of real images the means differ by {figures['mean_average']:.2g} on average and "
-        f"{figures['mean_largest']:.2g} at most, the log-variances by {figures['logvar_average']:.2g} and "
-        f"{figures['logvar_largest']:.2g}.\n" + _precision_of_prior(sizes)
+        f"{kind}. Against {trained}, pictures of new latents have a PSNR of {figures['psnr_db']:.1f} dB "
+        f"({figures['lowest_psnr_db']:.1f} dB the worst); of real images the means differ by "
+        f"{figures['mean_average']:.2g} on average and {figures['mean_largest']:.2g} at most, the log-variances by "
+        f"{figures['logvar_average']:.2g} and {figures['logvar_largest']:.2g}.\n{prior}"
     )
 
 

@@ -8,7 +8,6 @@ that of PyTorch's prior.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,28 +17,24 @@ from vae_export.parity import Array, Difference, difference, image_batches, nois
 from vae_runtime.model import Model
 from vae_training.priors import Prior
 
-
-class _Limits(NamedTuple):
-    latent: float
-    log_density: float
-    """Nats, of some tens."""
+_LATENT = 1e-4
+_LOG_DENSITY, _ROUNDED_LOG_DENSITY = 1e-3, 0.1  # nats, of some tens
 
 
-_EXACT, _ROUNDED = _Limits(1e-4, 1e-3), _Limits(0.02, 0.1)  # where weights are stored in 32 bits, and in 16
-
-
-def compare_prior(prior: Prior, model: Model, pictures: npt.NDArray[np.uint8]) -> list[Difference]:
+def compare_prior(
+    prior: Prior, model: Model, pictures: npt.NDArray[np.uint8], *, rounded_density: bool
+) -> list[Difference]:
     """Compare PyTorch's prior with an opened bundle of it.
 
     Args:
         prior: on the CPU.
         model: the bundle, opened through the runtime.
         pictures: (N, H, W) or (N, H, W, C) uint8, real images, N at least 1.
+        rounded_density: the density's own weights are rounded, as the prior's are not.
 
     Returns:
         One row per output and kind of latents; those of the way back only where the prior has one.
     """
-    limits = _EXACT if model.card.precision == "fp32" else _ROUNDED
     noises = noise_batches(model.card.latent_size)
     drawn = [_in_torch(prior, batch) for batch in noises]
     encoded = [np.array(model.encode(batch).mean) for batch in image_batches(pictures)]
@@ -51,7 +46,7 @@ def compare_prior(prior: Prior, model: Model, pictures: npt.NDArray[np.uint8]) -
             latents,
             lambda z: _in_torch(prior.log_prob, z),
             model.log_density,
-            limits.log_density,
+            _ROUNDED_LOG_DENSITY if rounded_density else _LOG_DENSITY,
         )
 
     rows = [density("latents of the prior", drawn), density("latents of images", encoded)]
@@ -65,7 +60,7 @@ def compare_prior(prior: Prior, model: Model, pictures: npt.NDArray[np.uint8]) -
             noises,
             lambda e: e,
             lambda e: model.to_noise(_in_torch(prior, e)),
-            limits.latent,
+            _LATENT,
         ),
         difference(
             "latent",
@@ -73,7 +68,7 @@ def compare_prior(prior: Prior, model: Model, pictures: npt.NDArray[np.uint8]) -
             encoded,
             lambda z: z,
             lambda z: _in_torch(prior, model.to_noise(z)),
-            limits.latent,
+            _LATENT,
         ),
     ]
 

@@ -61,7 +61,7 @@ class Card:
     """D, the number of latents."""
     likelihood: Likelihood
     precision: str
-    """`fp32`, `fp16` or `int8`: what the weights are stored in and, where the machine can, computed in."""
+    """`fp32`, `fp16` or `int8`: what is computed in, where the machine can."""
     opset: int
     """Version of the standard ONNX operator set."""
     bundle_id: str
@@ -77,7 +77,7 @@ class Card:
     quality: Mapping[str, float] = field(default_factory=dict, hash=False)
     """Measured figures by name."""
     fidelity: Mapping[str, float] = field(default_factory=dict, hash=False)
-    """How near a lower precision is to float32, by name; empty for `fp32`, which is held to rounding errors."""
+    """How near it is to what was trained, by name; empty where neither weights nor arithmetic were rounded."""
     scores: ScoreCalibration | None = None
     """What held-out images score with these very graphs; None where there were none."""
 

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
-from vae_export.half_storage import store_in_half
+from vae_export.half_storage import round_initializers, store_in_half, stored_weights
 
 SQUARE, OFFSET, HUGE = (
     np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32),
@@ -38,12 +38,18 @@ def run(model: onnx.ModelProto, given: np.ndarray) -> np.ndarray:
     return found
 
 
+def rounded_to_8_bits(numbers: np.ndarray) -> np.ndarray:
+    """By their definition: to the nearest multiple of a 128th of the power of two below."""
+    steps = 2.0 ** (np.floor(np.log2(np.abs(numbers.astype(np.float64)))) - 7)
+    return (np.rint(numbers / steps) * steps).astype(np.float32)
+
+
 def test_only_matrices_that_16_bits_can_hold_are_rounded_and_once() -> None:
     given = np.random.default_rng(1).standard_normal((5, 64)).astype(np.float32)
     before = graph()
-    stored = store_in_half(before)
+    stored = store_in_half(round_initializers(before))
     onnx.checker.check_model(stored, full_check=True)
-    expected = (given @ SQUARE.astype(np.float16).astype(np.float32) + OFFSET) @ HUGE
+    expected = (given @ rounded_to_8_bits(SQUARE) + OFFSET) @ HUGE
     np.testing.assert_allclose(run(stored, given), expected, rtol=1e-4, atol=10)
     assert np.abs(run(stored, given) - run(before, given)).max() > 100  # it does round
     types = {tensor.name: tensor.data_type for tensor in stored.graph.initializer}
@@ -54,3 +60,16 @@ def test_only_matrices_that_16_bits_can_hold_are_rounded_and_once() -> None:
     }
     assert len(stored.SerializeToString()) < 0.6 * len(before.SerializeToString())
     assert [tensor.name for tensor in before.graph.initializer] == ["square", "offset", "huge"]
+
+
+def test_what_16_bits_do_not_hold_exactly_is_stored_as_it_is() -> None:
+    before = graph()
+    assert store_in_half(before).SerializeToString() == before.SerializeToString()
+
+
+def test_the_weights_of_a_stored_graph_are_read_as_it_computes_with_them() -> None:
+    weights = stored_weights(store_in_half(round_initializers(graph())))
+    assert weights.keys() == {"square", "offset", "huge"}
+    np.testing.assert_array_equal(weights["square"], rounded_to_8_bits(SQUARE))
+    np.testing.assert_array_equal(weights["offset"], OFFSET)
+    assert {array.dtype for array in weights.values()} == {np.dtype(np.float32)}

@@ -146,7 +146,7 @@ def test_a_density_that_is_off_by_little_fails_the_proof(
     with vae_runtime.load(bundle.path, provider="cpu") as model, pytest.MonkeyPatch.context() as patched:
         exact = model.log_density
         patched.setattr(model, "log_density", lambda latents: exact(latents) + 2e-3)
-        rows = compare_prior(flowing.prior, model, make_images().images[..., 0])
+        rows = compare_prior(flowing.prior, model, make_images().images[..., 0], rounded_density=False)
     assert [row.output for row in rows if not row.passed] == ["log density", "log density"]
 
 
@@ -176,22 +176,22 @@ def test_a_bundle_with_a_prior_is_a_source_too_with_all_of_it(
     assert read.likelihood == bundle.card.likelihood
     again = export_bundle(read, make_images(), tmp_path / "int8", Settings(17, "flow", precision="int8"))
     drawn = torch.from_numpy(noise(300, 4, seed=1))
-    in_half = copy.deepcopy(flowing.prior)
-    for tensor in in_half.state_dict().values():
+    to_8_bits = copy.deepcopy(flowing.prior)
+    for tensor in to_8_bits.state_dict().values():
         if tensor.dim() > 1:
-            tensor.copy_(tensor.half())
+            tensor.copy_(tensor.bfloat16())
     with vae_runtime.load(bundle.path) as exact, vae_runtime.load(again.path) as rounded:
         latents, found = exact.sample_latents(300, seed=1), rounded.sample_latents(300, seed=1)
         # Rounded in the file, and computed with in 32 bits.
-        np.testing.assert_allclose(found, in_half(drawn).numpy(), rtol=0, atol=1e-5)
-        assert 1e-4 < np.abs(latents - found).max() < 0.02
-        assert 0 < np.abs(exact.to_noise(latents) - rounded.to_noise(latents)).max() < 0.01
-        assert 0 < np.abs(exact.log_density(latents) - rounded.log_density(latents)).max() < 0.05
+        np.testing.assert_allclose(found, to_8_bits(drawn).numpy(), rtol=0, atol=1e-5)
+        assert 1e-3 < np.abs(latents - found).max() < 0.05
+        assert 0 < np.abs(exact.to_noise(latents) - rounded.to_noise(latents)).max() < 0.05
+        assert 0 < np.abs(exact.log_density(latents) - rounded.log_density(latents)).max() < 0.2
         for role in ("prior", "prior_inverse"):
             assert again.sizes[role] < 0.6 * bundle.sizes[role]
         assert rounded.card.precision == "int8"
         assert rounded.card.likelihood == exact.card.likelihood
-    assert [row.limit for row in again.differences if row.inputs == "noise"] == [0.02]
+    assert [row.limit for row in again.differences if row.inputs == "noise"] == [1e-4]
 
 
 # A mixture as prior

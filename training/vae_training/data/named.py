@@ -21,10 +21,10 @@ import numpy.typing as npt
 
 from vae_runtime.arrays import npz_shapes, read_npz
 from vae_runtime.errors import one_line
-from vae_training.data.differences import from_differences
 from vae_training.data.folder import in_parallel
 from vae_training.data.image_set import ImageSet, Progress, Size
 from vae_training.data.layout import conform, to_pictures
+from vae_training.data.packed_images import unpack_images
 from vae_training.errors import DataError
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ def embedded_faces() -> Path:
 
 def _faces(_: Wanted) -> tuple[Array, None]:
     path = embedded_faces()
-    if "differences" in npz_shapes(path):  # so it stands in the wheel
-        return from_differences(read_npz(path, "differences")["differences"]), None
+    if "residuals" in npz_shapes(path):  # so it stands in the wheel
+        return unpack_images(read_npz(path)), None
     return read_npz(path, "images")["images"], None
 
 
