@@ -18,7 +18,7 @@ from vae_export.fidelity import measure_fidelity
 from vae_export.folding import fold_linear_layers
 from vae_export.graphs import add_cards, build_graphs, build_prior, tidy
 from vae_export.half_precision import in_half_precision
-from vae_export.half_storage import round_initializers, round_prior, round_weights, store_in_half
+from vae_export.half_storage import round_initializers, store_in_half
 from vae_export.model_card import render_model_card
 from vae_export.opsets import require_supported
 from vae_export.parity import TOLERANCES, Difference, Tolerances, compare, require_parity
@@ -27,6 +27,7 @@ from vae_export.quality import measure_quality
 from vae_export.quantization import quantize
 from vae_export.readback import check_graph, operators, require_scan
 from vae_export.rewriting import rewrite
+from vae_export.rounding import round_prior, round_weights
 from vae_export.score_calibration import calibrate_scores
 from vae_export.source import Source
 from vae_runtime.atomic import atomic_folder
@@ -58,7 +59,7 @@ class Settings:
     precision: str = "fp32"
     """`fp32`, `fp16` or `int8`."""
     compact: bool = False
-    """In fp32, round the weights and store them in 16 bits; see `half_storage`."""
+    """In fp32, round the weights and store them in 16 bits; see `rounding`."""
     optimize: bool = True
     """Write the layers in the form that is the fastest in this precision, rather than as PyTorch has them."""
     tolerances: Tolerances | None = None
@@ -176,8 +177,8 @@ def _graphs(
 def _rounded(source: Source, settings: Settings) -> Source:
     """Return the model as the graphs are to compute it: rounded where the files are to be small.
 
-    In lower precisions encoder and decoder are rounded as these want it, and a mixture is left as it is: it jumps from
-    component to component, and takes few bytes.
+    In lower precisions encoder and decoder are rounded as these want it; a mixture is left as it is, which takes few
+    bytes.
     """
     if settings.compact:
         return round_weights(source)

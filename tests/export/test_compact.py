@@ -14,8 +14,8 @@ import vae_runtime
 from vae_export.bundle import Report, Settings, export_bundle
 from vae_export.cli import vae_export
 from vae_export.errors import SettingError
-from vae_export.half_storage import round_weights
 from vae_export.quality import psnr
+from vae_export.rounding import round_weights
 from vae_export.source import Source
 from vae_export.sources import load_source
 from vae_training.config import ModelConfig
