@@ -15,7 +15,7 @@ from vae_export.bundle import Report, Settings, export_bundle
 from vae_export.cli import vae_export
 from vae_export.errors import SettingError
 from vae_export.quality import psnr
-from vae_export.rounding import round_weights
+from vae_export.rounding import round_weights, rounded
 from vae_export.source import Source
 from vae_export.sources import load_source
 from vae_training.config import ModelConfig
@@ -63,13 +63,13 @@ def test_it_is_half_as_large_and_held_to_the_limits_of_fp32(reports: dict[bool, 
 def test_it_computes_what_pytorch_does_with_the_rounded_weights(
     reports: dict[bool, Report], trained: Source
 ) -> None:
-    rounded = round_weights(trained).model
-    matrices = [parameter for parameter in rounded.parameters() if parameter.dim() > 1]
+    reference = round_weights(trained).model
+    matrices = [parameter for parameter in reference.parameters() if parameter.dim() > 1]
     assert all(torch.equal(matrix, matrix.bfloat16().float()) for matrix in matrices)
     latents = np.random.default_rng(3).standard_normal((50, 6), np.float32)
     with vae_runtime.load(reports[True].path, provider="cpu") as model:
         decoded = model.decode(latents)
-    np.testing.assert_allclose(decoded, rounded.decoder(torch.from_numpy(latents)).numpy(), atol=1e-5)
+    np.testing.assert_allclose(decoded, reference.decoder(torch.from_numpy(latents)).numpy(), atol=1e-5)
     unrounded = trained.model.decoder(torch.from_numpy(latents)).numpy()
     assert 1e-5 < np.abs(decoded - unrounded).max() < 0.02
 
@@ -96,6 +96,16 @@ def test_its_recipe_says_so(reports: dict[bool, Report]) -> None:
     assert vae_export.make_context(command[0], command[1:]).params["compact"]
 
 
+@pytest.mark.parametrize(
+    "matrix",
+    [torch.full((513, 512), 1 / 3), torch.tensor([[1 / 3, 1025.0]]), torch.full((9,), 1 / 3)],
+    ids=["of more numbers than are turned back once", "with a number beyond weights", "a vector"],
+)
+def test_what_is_not_to_be_rounded_is_left_as_it_is(matrix: torch.Tensor) -> None:
+    assert torch.equal(rounded(matrix), matrix)
+    assert not torch.equal(rounded(torch.full((2, 2), 1 / 3)), torch.full((2, 2), 1 / 3))
+
+
 def test_a_source_is_left_as_it_was(trained: Source) -> None:
     before = {name: tensor.clone() for name, tensor in trained.model.state_dict().items()}
     round_weights(trained)
@@ -107,9 +117,9 @@ def test_a_compact_bundle_is_a_source_too(
 ) -> None:
     trained = Source(make_vae(CLASSIC), "any")
     report = export_bundle(trained, make_images(), tmp_path / "small", Settings(17, "any", compact=True))
-    read, rounded = load_source(report.path).model.state_dict(), round_weights(trained).model.state_dict()
-    assert read.keys() == rounded.keys()
-    assert all(torch.equal(tensor, rounded[name]) for name, tensor in read.items())
+    read, expected = load_source(report.path).model.state_dict(), round_weights(trained).model.state_dict()
+    assert read.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in read.items())
     again = export_bundle(load_source(report.path), make_images(), tmp_path / "large", Settings(17, "any"))
     latents = np.random.default_rng(1).standard_normal((9, 6), np.float32)
     with vae_runtime.load(report.path) as small, vae_runtime.load(again.path) as large:
