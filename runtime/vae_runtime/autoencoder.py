@@ -11,7 +11,7 @@ from vae_runtime.batches import Batches
 from vae_runtime.bundle import Bundle
 from vae_runtime.card import Card
 from vae_runtime.engine import Engine
-from vae_runtime.images import as_array
+from vae_runtime.images import as_array, owned
 from vae_runtime.latent import Latents, Posterior
 from vae_runtime.memory import explain_exhaustion
 from vae_runtime.requests import Dtype, ImageArray
@@ -78,7 +78,7 @@ class Autoencoder:
         given = engine.checked_images(as_array(images, "images"))
         engine.require_room(len(given), 2 * engine.latent_bytes, "posteriors")
         if 0 < len(given) <= engine.encoder_chunk:
-            return Posterior(*(output.copy() for output in engine.encode(given)))
+            return Posterior(*map(owned, engine.encode(given)))
         mean, logvar = engine.new_latents(2, len(given))
 
         def work(piece: slice) -> None:
@@ -103,12 +103,12 @@ class Autoencoder:
             NonFiniteError: the model produced NaN or infinity.
             ResourceLimitError: not enough memory.
         """
-        engine, checked = self._engine, self._checked_latents(latents)
-        images = engine.new_images(len(checked), dtype)
+        engine = self._engine
+        checked = latents if engine.takes(latents) else self._checked_latents(latents)
         # Small requests go straight through: planning chunks would take a third of the time of one image.
         if 0 < len(checked) <= engine.chunk:
-            engine.decode_into(checked, images)
-            return images
+            return engine.decode(checked, dtype)
+        images = engine.new_images(len(checked), dtype)
 
         def work(piece: slice) -> None:
             engine.decode_into(checked[piece], images[piece])

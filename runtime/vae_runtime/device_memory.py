@@ -44,6 +44,23 @@ def run_bound(
     Raises:
         Exception: onnxruntime's, also where an output has another shape than the array for it.
     """
+    binding = bind(session, given, wanted, kept, device)
+    session.run_with_iobinding(binding)
+    values: list[OnDevice] = binding.get_outputs()  # in the order in which they were bound
+    return values[: len(kept)]
+
+
+def bind(
+    session: Any,
+    given: Mapping[str, npt.NDArray[Any] | OnDevice],
+    wanted: Mapping[str, npt.NDArray[Any]],
+    kept: Sequence[str] = (),
+    device: str = "cpu",
+) -> Any:
+    """Return what binds a session's inputs and outputs to memory (`IOBinding`), which it keeps alive.
+
+    Arguments as those of `run_bound`.
+    """
     as_value = import_onnxruntime().OrtValue.ortvalue_from_numpy  # of an array in memory it makes no copy
     binding = session.io_binding()
     for name, batch in given.items():
@@ -55,6 +72,4 @@ def run_bound(
         binding.bind_output(name, device)
     for name, array in wanted.items():
         binding.bind_ortvalue_output(name, as_value(array))
-    session.run_with_iobinding(binding)
-    values: list[OnDevice] = binding.get_outputs()  # in the order in which they were bound
-    return values[: len(kept)]
+    return binding

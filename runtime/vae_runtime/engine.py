@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from vae_runtime.images import (
     as_floats,
     as_images,
     fill_pictures,
+    owned,
     picture_shape,
     require_finite,
     require_images,
@@ -140,6 +141,14 @@ class Engine:
         pieces = (self.encode(images[start : start + most]) for start in range(0, len(images), most))
         return [np.concatenate(outputs) for outputs in zip(*pieces, strict=True)]
 
+    def decode(self, latents: Latents, dtype: Dtype) -> ImageArray:
+        """Decode a chunk of latents that were checked into a new array, by the shortest way."""
+        if image_dtype(dtype) is FLOAT32 and not self._graphs["decoder"].is_on_device:
+            return owned(self.run("decoder", latents)[0])
+        images = self.new_images(len(latents), dtype)
+        self.decode_into(latents, images)
+        return images
+
     def decode_into(
         self, latents: Latents, images: ImageArray, observe: Callable[[Images], Images] | None = None
     ) -> None:
@@ -196,6 +205,21 @@ class Engine:
     def require_images(self, array: npt.NDArray[Any]) -> None:
         """Raise `InputError` unless type and shape are those of this model's images or pictures."""
         require_images(array.dtype, array.shape, self.image_shape)
+
+    def takes(self, latents: npt.ArrayLike) -> TypeGuard[Latents]:
+        """Whether these are latents of a chunk at most with which nothing need be done, and nothing is wrong.
+
+        For the sake of single ones: to check and convert them one by one takes twice as long.
+        """
+        return (
+            type(latents) is np.ndarray
+            and latents.dtype is FLOAT32
+            and latents.ndim == 2
+            and latents.shape[1] == self.latent_size
+            and 0 < latents.shape[0] <= self.chunk
+            and latents.flags.c_contiguous
+            and (not self.check_finite or all_finite(latents))
+        )
 
     def require_latents(self, array: npt.NDArray[Any]) -> None:
         """Raise `InputError` unless type and shape are those of this model's latents."""

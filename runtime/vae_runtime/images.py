@@ -176,6 +176,11 @@ def as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
+def owned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array whose memory is its own and not, say, onnxruntime's: itself where it is so already."""
+    return array if array.flags.owndata else array.copy()
+
+
 def as_array(given: object, what: str) -> npt.NDArray[Any]:
     """Return what a caller gave as an array, or raise `InputError` where none can be made: rows of several lengths."""
     if (

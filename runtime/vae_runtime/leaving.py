@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import atexit
 import os
-import threading
 import time
+from threading import get_ident
 from types import TracebackType
 
 from vae_runtime.errors import ClosedError
@@ -39,7 +39,7 @@ class CallsUnderWay:
         self._leaving = False
 
     def __enter__(self) -> None:
-        thread = threading.get_ident()
+        thread = get_ident()
         # First be seen, then look: whoever halts does it the other way round, so one of the two notices.
         depth = self._depths[thread] = self._depths.get(thread, 0) + 1
         # A call inside a call goes on: the outer one is waited for.
@@ -49,7 +49,7 @@ class CallsUnderWay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        thread = threading.get_ident()
+        thread = get_ident()
         depth = self._depths.get(thread, 0)
         if depth > 1:
             self._depths[thread] = depth - 1
@@ -69,7 +69,7 @@ class CallsUnderWay:
 
     def _halt(self, longest: float) -> None:
         """Let no other thread begin a call, and wait for those that have begun."""
-        thread = threading.get_ident()
+        thread = get_ident()
         self._halting.add(thread)
         # This thread is in no call, or waits for itself; whatever an interruption may have left behind.
         wait_while(lambda: self._depths.keys() - {thread}, longest)
@@ -94,11 +94,11 @@ class CallsUnderWay:
 
     def _after_fork(self) -> None:
         if not self._leaving:
-            self._halting.discard(threading.get_ident())
+            self._halting.discard(get_ident())
 
     def _after_fork_in_child(self) -> None:
         """Keep the calls of the only thread that is left: it may have forked inside one."""
-        thread = threading.get_ident()
+        thread = get_ident()
         self._depths = {thread: self._depths[thread]} if thread in self._depths else {}
         self._halting = set()
         self._leaving = False

@@ -31,6 +31,7 @@ from vae_runtime.memory import is_exhaustion
 from vae_runtime.providers import GPUS, ONNXRUNTIME_NAMES, candidates, refuse_unopened
 from vae_runtime.releases import what_it_needs
 from vae_runtime.scan import Scan, scan
+from vae_runtime.single_runs import SingleRuns
 from vae_runtime.wheels import installed_wheels
 
 _log = logging.getLogger(__name__)
@@ -112,6 +113,9 @@ class Graph:
         """Whether `fill` and `keep` do what they are for; decoders and priors alone can be."""
         self._input, self._outputs = SIGNATURES[role]
         self._rows = [_row(name, self.card) for name in self._outputs]
+        self._singles = SingleRuns(
+            {self._input: _row(self._input, self.card)}, dict(zip(self._outputs, self._rows, strict=True))
+        )
 
     def run(self, batch: Batch) -> list[Batch]:
         """Run one batch.
@@ -128,7 +132,12 @@ class Graph:
             ResourceLimitError: not enough memory; the graph stays usable.
             EnvironmentProblem: onnxruntime failed for another reason.
         """
-        outputs: list[npt.NDArray[Any]] = self._call(
+        if len(batch) == 1 and self.provider == "cpu":
+            try:
+                return self._call(batch.shape, self._singles.run, batch)
+            except EnvironmentProblem as error:
+                _log.info("done without bound memory: %s", error)  # the usual way tells what is wrong
+        outputs: list[Batch] = self._call(
             batch.shape, lambda session: session.run(self._outputs, {self._input: batch})
         )
         self._check_shapes(outputs, self._rows, len(batch))
@@ -176,14 +185,14 @@ class Graph:
             _log.info("done without bound memory: %s", error)
             return None
 
-    def _call(self, shape: tuple[int, ...], work: Callable[[Any], _T]) -> _T:
-        """Return what comes of work with the session, on a batch of this shape."""
+    def _call(self, shape: tuple[int, ...], work: Callable[..., _T], *arguments: object) -> _T:
+        """Return what comes of work with the session and arguments, on a batch of this shape."""
         session = self._session  # a close() during the run must not take the session from under it
         if session is None:
             raise ClosedError(f"{self.source}: the model is closed; load it again")
         try:
             with calls_under_way:
-                return work(session)
+                return work(session, *arguments)
         except ClosedError:  # the interpreter is ending
             raise
         except Exception as error:
@@ -209,6 +218,7 @@ class Graph:
     def close(self) -> None:
         """Release the session. Runs under way in other threads end as they would have."""
         self._session = None
+        self._singles.release()
 
 
 def _open(data: bytes, about: _About, provider: str) -> _Opened:

@@ -194,7 +194,7 @@ def test_every_number_around_every_boundary_is_rounded_as_the_formula_says(chann
             np.testing.assert_array_equal(found[..., channel], expected)
 
 
-@pytest.mark.parametrize("size", [1, 576, 8192, 8193, 20_000])
+@pytest.mark.parametrize("size", [1, 2, 3, 576, 8192, 8193, 20_000])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_one_number_that_is_none_is_found_anywhere_among_any_others(size: int, value: float) -> None:
     """Warnings are errors here: sums of infinities, and squares that are too large, would be told by numpy."""
