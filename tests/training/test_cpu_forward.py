@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vae_training.config import ModelConfig
-from vae_training.cpu_forward import _DoubleByProduct, forward_on_cpu
+from vae_training.cpu_forward import _DoubleByProduct, decode_on_cpu, forward_on_cpu
 from vae_training.kl_shaping import kl_per_latent
 from vae_training.likelihood import bernoulli_nll
 from vae_training.model import VAE
@@ -25,14 +27,17 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("channels_last", [False, True], ids=["channels first", "channels last"])
+@pytest.mark.parametrize("count", [1, 5, 70], ids=["one image", "a few images", "a batch"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_outputs_and_gradients_are_those_of_the_model(config: ModelConfig, *, channels_last: bool) -> None:
+def test_outputs_and_gradients_are_those_of_the_model(
+    config: ModelConfig, count: int, *, channels_last: bool
+) -> None:
     torch.manual_seed(0)
     plain, arranged = VAE(config), VAE(config)
     arranged.load_state_dict(plain.state_dict())
     if channels_last:
         arranged.to(memory_format=torch.channels_last)
-    image, noise = torch.rand(5, *config.image_shape), torch.randn(5, config.latent_size)
+    image, noise = torch.rand(count, *config.image_shape), torch.randn(count, config.latent_size)
     expected, found = plain(image, noise), forward_on_cpu(arranged, image, noise)
     for one, other in zip(expected, found, strict=True):
         torch.testing.assert_close(other, one, atol=1e-6, rtol=1e-5)
@@ -42,6 +47,31 @@ def test_outputs_and_gradients_are_those_of_the_model(config: ModelConfig, *, ch
     assert gradients(arranged).keys() == gradients(plain).keys()
     for name, gradient in gradients(plain).items():
         torch.testing.assert_close(gradients(arranged)[name], gradient, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("config", "count", "convolved"),
+    [
+        (ModelConfig(), 64, 21),  # the 20 latents, and the bias
+        (ModelConfig(), 16, 16),
+        (ModelConfig(latent_size=60), 64, 64),
+        (ModelConfig(fc_relu=True), 64, 64),
+    ],
+    ids=["more images than latents", "fewer images", "many latents", "a ReLU in between"],
+)
+def test_what_each_latent_adds_is_convolved_where_that_is_less_than_the_images(
+    config: ModelConfig, count: int, convolved: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = []
+    convolve = F.conv_transpose2d
+
+    def counted(given: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        counts.append(len(given))
+        return convolve(given, *args, **kwargs)
+
+    monkeypatch.setattr(F, "conv_transpose2d", counted)
+    decode_on_cpu(VAE(config).decoder, torch.randn(count, config.latent_size))
+    assert counts == [convolved]
 
 
 @settings(max_examples=20)
