@@ -38,6 +38,7 @@ _log = logging.getLogger(__name__)
 
 Batch = npt.NDArray[np.float32]
 _T = TypeVar("_T")
+_Given = TypeVar("_Given")
 
 # What the README promises of every graph: input, then outputs.
 SIGNATURES = {
@@ -57,6 +58,8 @@ _MOST_FOLDED = 64 << 20  # bytes
 
 # Computes a shape, for which onnxruntime uses the processor whatever the provider.
 _ON_THE_PROCESSOR = "Shape"
+
+_UNBOUND = "done without bound memory: %s"
 
 _FATAL_ONLY = 4  # onnxruntime's log level: what goes wrong comes as an exception, not on stderr
 
@@ -132,16 +135,32 @@ class Graph:
             ResourceLimitError: not enough memory; the graph stays usable.
             EnvironmentProblem: onnxruntime failed for another reason.
         """
-        if len(batch) == 1 and self.provider == "cpu":
-            try:
-                return self._call(batch.shape, self._singles.run, batch)
-            except EnvironmentProblem as error:
-                _log.info("done without bound memory: %s", error)  # the usual way tells what is wrong
-        outputs: list[Batch] = self._call(
-            batch.shape, lambda session: session.run(self._outputs, {self._input: batch})
-        )
+        if len(batch) == 1:
+            made = self.run_one(batch)
+            if made is not None:
+                return made
+        outputs = self._call(self._run, batch, batch.shape)
         self._check_shapes(outputs, self._rows, len(batch))
         return outputs
+
+    def _run(self, session: Any, batch: Batch) -> list[Batch]:
+        return session.run(self._outputs, {self._input: batch})  # type: ignore[no-any-return]  # it has no types
+
+    def run_one(self, batch: Batch) -> list[Batch] | None:
+        """Run one row, (1, ...) float32, in memory that stays bound; None where that is not possible.
+
+        Where it was not, `run` will do, or tell why not. The outputs have memory of their own.
+
+        Raises:
+            ClosedError: `close` was called.
+        """
+        if self.provider != "cpu":
+            return None
+        try:
+            return self._call(self._singles.run, batch, batch.shape)
+        except EnvironmentProblem as error:
+            _log.info(_UNBOUND, error)
+            return None
 
     def fill(self, given: Batch | OnDevice, wanted: Mapping[str, npt.NDArray[Any]]) -> bool:
         """Run one batch on the device, and have outputs written to where they are wanted.
@@ -175,24 +194,25 @@ class Graph:
         self, given: Batch | OnDevice, wanted: Mapping[str, npt.NDArray[Any]], kept: Sequence[str] = ()
     ) -> list[OnDevice] | None:
         """Return what a run with bound memory kept; None where there could be no such run."""
-        shape = (len(next(iter(wanted.values()))),)
         device = DEVICES[self.provider]
+
+        def run(session: Any, batch: Batch | OnDevice) -> list[OnDevice]:
+            return run_bound(session, {self._input: batch}, wanted, kept, device)
+
         try:
-            return self._call(
-                shape, lambda session: run_bound(session, {self._input: given}, wanted, kept, device)
-            )
+            return self._call(run, given, (len(next(iter(wanted.values()))),))
         except EnvironmentProblem as error:
-            _log.info("done without bound memory: %s", error)
+            _log.info(_UNBOUND, error)
             return None
 
-    def _call(self, shape: tuple[int, ...], work: Callable[..., _T], *arguments: object) -> _T:
-        """Return what comes of work with the session and arguments, on a batch of this shape."""
+    def _call(self, work: Callable[[Any, _Given], _T], given: _Given, shape: tuple[int, ...]) -> _T:
+        """Return what comes of work with the session and what is given, a batch of this shape."""
         session = self._session  # a close() during the run must not take the session from under it
         if session is None:
             raise ClosedError(f"{self.source}: the model is closed; load it again")
         try:
             with calls_under_way:
-                return work(session, *arguments)
+                return work(session, given)
         except ClosedError:  # the interpreter is ending
             raise
         except Exception as error:

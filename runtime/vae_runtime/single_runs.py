@@ -48,7 +48,9 @@ class SingleRuns:
             bound = spare.pop()
         except IndexError:  # of other threads' taking, perhaps, since one looked
             bound = _Bound(session, self._given, self._made)
-        outputs = bound.run(session, batch)
+        bound.given[...] = batch
+        session.run_with_iobinding(bound.binding)
+        outputs = list(map(np.ndarray.copy, bound.made))
         spare.append(bound)
         return outputs
 
@@ -63,11 +65,6 @@ class _Bound:
     def __init__(self, session: Any, given: Mapping[str, Row], made: Mapping[str, Row]) -> None:
         inputs = {name: np.zeros((1, *row), np.float32) for name, row in given.items()}
         outputs = {name: np.empty((1, *row), np.float32) for name, row in made.items()}
-        (self._given,) = inputs.values()
-        self._made = tuple(outputs.values())
-        self._binding = bind(session, inputs, outputs)
-
-    def run(self, session: Any, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-        self._given[...] = batch
-        session.run_with_iobinding(self._binding)
-        return list(map(np.ndarray.copy, self._made))
+        (self.given,) = inputs.values()
+        self.made = tuple(outputs.values())
+        self.binding = bind(session, inputs, outputs)
