@@ -38,8 +38,12 @@ def test_cuda_where_there_is_none_is_an_error_of_the_environment(has_cuda: None)
     assert torch.__version__ in str(refused.value)
 
 
-def test_the_cpu_is_described_with_its_threads() -> None:
-    assert describe_device(torch.device("cpu")) == f"CPU ({torch.get_num_threads()} threads)"
+def test_the_cpu_is_described_with_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert describe_device(torch.device("cpu")) == f"CPU ({threads} threads)"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    assert describe_device(torch.device("cpu")) == f"CPU ({threads} threads, asleep while they wait)"
 
 
 def test_a_step_is_timed_when_the_gpu_is_done_with_it(monkeypatch: pytest.MonkeyPatch) -> None:

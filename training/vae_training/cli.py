@@ -16,6 +16,7 @@ from vae_runtime._version import __version__
 from vae_runtime.cli.exits import run_command
 from vae_runtime.cli.options import File, Name
 from vae_runtime.errors import printable
+from vae_training.busy_machine import sleep_where_busy
 from vae_training.config import MOST, Config
 from vae_training.errors import ConfigError
 from vae_training.evaluation.command import evaluate
@@ -124,6 +125,7 @@ def vae_train(
         _refuse_before_command(context)
         return
     logging.basicConfig(format="vae-train: %(message)s", level=logging.WARNING)
+    sleep_where_busy()
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its advice on caches is none for who trains
     options = {name: value for name, value in given.items() if value is not None}
     if dry_run and resume is not None:

@@ -8,6 +8,7 @@ import torch
 
 from vae_runtime.errors import ProviderError
 from vae_runtime.threads import available_processors
+from vae_training.busy_machine import threads_are_asleep
 
 
 def choose_device(name: str) -> torch.device:
@@ -31,7 +32,8 @@ def describe_device(device: torch.device) -> str:
     """Return the device's name for people."""
     if device.type == "cuda":
         return f"CUDA ({torch.cuda.get_device_name(device)})"
-    return f"CPU ({torch.get_num_threads()} threads)"
+    asleep = ", asleep while they wait" if threads_are_asleep() else ""
+    return f"CPU ({torch.get_num_threads()} threads{asleep})"
 
 
 def seconds_when_done(device: torch.device) -> float:

@@ -14,6 +14,7 @@ import click
 from vae_runtime.atomic import atomic_file, refuse_existing
 from vae_runtime.cli.options import File, Name, whole_number
 from vae_runtime.errors import printable
+from vae_training.busy_machine import sleep_where_busy
 
 if TYPE_CHECKING:
     from vae_training.evaluation.comparing import Evaluation
@@ -100,6 +101,7 @@ def evaluate(
     vae-train evaluate bundle --data faces.npz --readme
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
     logging.basicConfig(format="vae-train: %(message)s", level=logging.WARNING)
+    sleep_where_busy()
     if alone and against is not None:
         raise click.UsageError("--alone and --against name two things; expected one of them")
     _require_outputs(json_file, pictures, overwrite=overwrite)
