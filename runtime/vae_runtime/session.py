@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -58,6 +59,10 @@ _MOST_FOLDED = 64 << 20  # bytes
 
 # Computes a shape, for which onnxruntime uses the processor whatever the provider.
 _ON_THE_PROCESSOR = "Shape"
+
+# Numbers of a row, in and out, for which memory stays bound: 512 kB for each thread that is inside at a time. With more
+# of them what is saved is little beside what is computed.
+_MOST_BOUND = 1 << 17
 
 _UNBOUND = "done without bound memory: %s"
 
@@ -116,8 +121,10 @@ class Graph:
         """Whether `fill` and `keep` do what they are for; decoders and priors alone can be."""
         self._input, self._outputs = SIGNATURES[role]
         self._rows = [_row(name, self.card) for name in self._outputs]
-        self._singles = SingleRuns(
-            {self._input: _row(self._input, self.card)}, dict(zip(self._outputs, self._rows, strict=True))
+        row = _row(self._input, self.card)
+        self._singles = SingleRuns({self._input: row}, dict(zip(self._outputs, self._rows, strict=True)))
+        self._binds_singles = (
+            self.provider == "cpu" and sum(map(math.prod, (row, *self._rows))) <= _MOST_BOUND
         )
 
     def run(self, batch: Batch) -> list[Batch]:
@@ -154,7 +161,7 @@ class Graph:
         Raises:
             ClosedError: `close` was called.
         """
-        if self.provider != "cpu":
+        if not self._binds_singles:
             return None
         try:
             return self._call(self._singles.run, batch, batch.shape)

@@ -15,7 +15,7 @@ import pytest
 from onnx_bytes import constant, copy_bundle, decoder_of, decoder_of_nan, node
 
 import vae_runtime
-from vae_runtime import BundleError, ClosedError, InputError, NonFiniteError, noise, single_runs
+from vae_runtime import BundleError, ClosedError, InputError, NonFiniteError, noise, session, single_runs
 from vae_runtime.bundle import shipped_models
 from vae_runtime.device_memory import bind
 from vae_runtime.session import SIGNATURES
@@ -162,3 +162,13 @@ def test_where_memory_cannot_be_bound_the_usual_way_is_taken(
     np.testing.assert_array_equal(found, expected)
     assert found.flags.owndata
     assert any("without bound memory" in line and "unheard of" in line for line in caplog.messages)
+
+
+def test_no_memory_is_kept_for_large_images(gray_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    latents = noise(1, 3, seed=0)
+    with vae_runtime.load(gray_bundle, provider="cpu") as model:
+        expected = model.decode(latents)
+    monkeypatch.setattr(session, "_MOST_BOUND", 98)  # 3 latents and 96 pixels are 99
+    with vae_runtime.load(gray_bundle, provider="cpu") as model:
+        np.testing.assert_array_equal(model.decode(latents), expected)
+        assert model._engine._graphs["decoder"]._singles._spare == []
