@@ -189,6 +189,7 @@ class _Scanner:
                 names["empty"] += name == "input" and found.start == found.end
         self._check_operator(node.at, operator, names)
         self._check_meaning(node.at, operator, attributes)
+        self._check_parts(node.at, operator, attributes, names["output"])
         self.seen.operators[operator] += 1
         self.seen.nodes += 1
         if self.seen.nodes > MOST_NODES:
@@ -218,6 +219,16 @@ class _Scanner:
                 )
         if operator == "Cast" and "to" in attributes and not {*attributes["to"].ints} <= ELEMENTS.keys():
             raise self._reader.refuse(at, "a cast to another type", "a type of plain numbers")
+
+    def _check_parts(
+        self, at: int, operator: str, attributes: Mapping[str, _Attribute], outputs: int
+    ) -> None:
+        """Refuse a Split into another number of parts than it has outputs: onnxruntime 1.32 dies of fewer parts."""
+        if operator == "Split" and "num_outputs" in attributes:
+            parts = attributes["num_outputs"].ints
+            if parts != [outputs]:
+                said = ", ".join(str(_signed(number)) for number in parts) or "no number"
+                raise self._reader.refuse(at, f"num_outputs of {said}", f"{outputs}, as there are outputs")
 
     def _attribute(self, message: Found) -> _Attribute:
         attribute = _Attribute()

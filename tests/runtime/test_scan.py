@@ -116,6 +116,11 @@ PASSES = {
         model(*[(1, onnx.node("Conv", ["x"], ["y"], onnx.ints_attribute("strides", [64, 64])))] * 9),
         0,
     ),
+    "a split into as many parts as outputs": (
+        model((1, onnx.node("Split", ["x"], ["y", "z"], onnx.int_attribute("num_outputs", 2)))),
+        0,
+    ),
+    "a number of outputs of what is not split": (with_attribute((3, 5), (20, 2), name="num_outputs"), 0),
     "a cast to float16": (with_attribute((3, 10), (20, 2), operator="Cast", name="to"), 0),
     "a cast without a type": (model((1, onnx.node("Cast", ["x"], ["y"]))), 0),
     "the most nodes": (model(*[(1, RELU)] * MOST_NODES), 0),

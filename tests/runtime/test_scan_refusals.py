@@ -281,6 +281,23 @@ REFUSED = {
         with_attribute((3, 0), (20, 2), operator="Cast", name="to"),
         "a cast to another type",
     ),
+    # onnxruntime 1.32 ends the whole process where the parts are fewer, and takes memory for each where they are many.
+    "a split into fewer parts than outputs": (
+        model((1, onnx.node("Split", ["x"], ["y", "z"], onnx.int_attribute("num_outputs", 1)))),
+        "num_outputs of 1 at byte 4; expected 2, as there are outputs",
+    ),
+    "a split into a billion parts": (
+        with_attribute((3, 10**9), (20, 2), operator="Split", name="num_outputs"),
+        "num_outputs of 1000000000 at byte 4; expected 1",
+    ),
+    "a split into parts below zero": (
+        with_attribute((3, 2**64 - 1), (20, 2), operator="Split", name="num_outputs"),
+        "num_outputs of -1 at byte 4; expected 1",
+    ),
+    "a split into no number of parts": (
+        with_attribute((20, 7), operator="Split", name="num_outputs"),
+        "num_outputs of no number at byte 4; expected 1",
+    ),
     # Numbers of things.
     "too many nodes": (
         model(*[(1, RELU)] * (MOST_NODES + 1)),
