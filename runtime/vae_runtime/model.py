@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vae_runtime.attributes import as_direction, require_strength
 from vae_runtime.bundle import MOST_MODEL_BYTES, Bundle, read_bundle
-from vae_runtime.errors import BundleError
+from vae_runtime.errors import BundleError, printable
 from vae_runtime.generative import GenerativeModel
 from vae_runtime.images import as_array, to_uint8
 from vae_runtime.likelihoods import Numbers
@@ -275,7 +275,7 @@ class Model(GenerativeModel):
         channels, height, width = self.card.image_shape
         return (
             f"<vae_runtime.Model {self.card.name!r}: {channels}x{height}x{width} images, "
-            f"{self.card.latent_size} latents, {self.card.precision}, on {', '.join(self.providers)}>"
+            f"{self.card.latent_size} latents, {printable(self.card.precision)}, on {', '.join(self.providers)}>"
         )
 
 

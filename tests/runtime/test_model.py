@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx_bytes import copy_bundle
+from onnx_bytes import copy_bundle, with_cards
 
 import vae_runtime
 from vae_runtime import ClosedError, Model
@@ -25,6 +25,14 @@ def test_it_says_what_it_is(gray: Model, colour: Model) -> None:
     assert gray.card.image_shape == (1, 8, 12)
     assert gray.card.latent_size == 3
     assert gray.providers == ("cpu",)
+
+
+def test_what_a_stranger_called_it_commands_no_terminal(gray_bundle: Path, tmp_path: Path) -> None:
+    odd = with_cards(gray_bundle, tmp_path / "odd", name="a\nb\x1b[2J", precision="fp\n\x1b[31m32\ud800")
+    with vae_runtime.load(odd) as model:
+        assert repr(model) == (
+            r"<vae_runtime.Model 'a\nb\x1b[2J': 1x8x12 images, 3 latents, fp\n\x1b[31m32\ud800, on cpu>"
+        )
 
 
 def test_two_models_at_once_do_not_mix(

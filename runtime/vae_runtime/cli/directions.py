@@ -69,4 +69,4 @@ def _of_its_size(array: npt.NDArray[Any], path: Path, model: Model) -> Latents:
 
 
 def _bundle_id(model: Model) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(model.card.bundle_id.encode(), np.uint8)
+    return np.frombuffer(model.card.bundle_id.encode(errors="surrogatepass"), np.uint8)

@@ -146,9 +146,9 @@ def _model(question: Question, opened: _Opened) -> tuple[str, ...]:
     model = Model(opened.bundle, question.provider, question.threads, tf32=question.tf32)
     opened.models.append(model)
     card = model.card
-    shape = "x".join(map(str, card.image_shape))
+    shape, precision = "x".join(map(str, card.image_shape)), printable(card.precision)
     return (
-        f"{card.name!r}: {shape} images, {card.latent_size} latents, {card.precision}; cards and graphs agree",
+        f"{card.name!r}: {shape} images, {card.latent_size} latents, {precision}; cards and graphs agree",
         f"all graphs are of one export ({printable(card.bundle_id[:12])}) and run on {', '.join(model.providers)}",
     )
 

@@ -100,6 +100,18 @@ def test_a_direction_of_another_model_is_refused(vae_run: Any, gray_bundle: Path
 
 
 @pytest.mark.usefixtures("pictures")
+def test_a_direction_is_of_its_model_whatever_that_is_called(
+    vae_run: Any, gray_bundle: Path, tmp_path: Path
+) -> None:
+    """JSON holds half of a character, which no file does."""
+    odd = with_cards(gray_bundle, tmp_path / "odd", bundle_id="half \ud800")
+    done = vae_run("direction", "--with", "with", "--without", "without.npy", "--model", odd, "-q")
+    assert (done.code, done.err) == (0, "")
+    for model, code in ((odd, 0), (gray_bundle, 3)):
+        assert vae_run("edit", "with", "--direction", "direction.npz", "--model", model).code == code
+
+
+@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [

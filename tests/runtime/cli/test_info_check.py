@@ -196,7 +196,13 @@ def files_of(bundle: Path) -> Finding:
 
 def test_what_a_card_says_is_shown_and_not_obeyed(vae_run: Any, gray_bundle: Path, tmp_path: Path) -> None:
     """A terminal would clear its screen, and a lone surrogate could not be written at all."""
-    nasty = {"name": "clear\x1b[2J\nnext", "license": "half \ud800", "recipe": {"k\x07": "\u202e"}}
+    nasty = {
+        "name": "clear\x1b[2J\nnext",
+        "license": "half \ud800",
+        "recipe": {"k\x07": "\u202e"},
+        "precision": "\x1b[31m\ud800",
+        "bundle_id": "\x1b]0;\ud800",
+    }
     changes: dict[str, bytes | None] = {
         f"{role}.onnx": changed_card((gray_bundle / f"{role}.onnx").read_bytes(), **nasty)
         for role in ("encoder", "decoder")
