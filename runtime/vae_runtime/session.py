@@ -138,9 +138,9 @@ class Graph:
 
         Raises:
             ClosedError: `close` was called.
-            BundleError: an output of another shape than the card promises.
+            BundleError: an output of another shape than the card promises, or nodes that fail on what they are given.
             ResourceLimitError: not enough memory; the graph stays usable.
-            EnvironmentProblem: onnxruntime failed for another reason.
+            EnvironmentProblem: onnxruntime failed for another reason, on another device than the processor.
         """
         if len(batch) == 1:
             made = self.run_one(batch)
@@ -165,7 +165,7 @@ class Graph:
             return None
         try:
             return self._call(self._singles.run, batch, batch.shape)
-        except EnvironmentProblem as error:
+        except (BundleError, EnvironmentProblem) as error:
             _log.info(_UNBOUND, error)
             return None
 
@@ -208,7 +208,7 @@ class Graph:
 
         try:
             return self._call(run, given, (len(next(iter(wanted.values()))),))
-        except EnvironmentProblem as error:
+        except (BundleError, EnvironmentProblem) as error:
             _log.info(_UNBOUND, error)
             return None
 
@@ -225,11 +225,16 @@ class Graph:
         except Exception as error:
             if _is_of_the_host(error):
                 raise
-            kind = ResourceLimitError if is_exhaustion(error) else EnvironmentProblem
-            raise kind(
+            raise self._kind_of_failure(error)(
                 f"{self.source}: failed on a batch of shape {shape} "
                 f"on provider {self.provider!r}: {one_line(error)}"
             ) from error
+
+    def _kind_of_failure(self, error: Exception) -> type[VaeError]:
+        """Tell what is at fault: on the processor, where nothing else can fail, it is the graph."""
+        if is_exhaustion(error):
+            return ResourceLimitError
+        return BundleError if self.provider == "cpu" else EnvironmentProblem
 
     def _check_shapes(
         self, outputs: Sequence[npt.NDArray[Any]], rows: Sequence[tuple[int, ...]], count: int
@@ -394,6 +399,11 @@ def _check_signature(opened: _Opened, card: Card, source: str) -> None:
         expected = [(name, "tensor(float)", list(_row(name, card))) for name in names]
         if found != expected:
             raise BundleError(f"{source}: its {kind} are {found}; its card promises {expected}")
+    batch = session.get_inputs()[0].shape[0]
+    if isinstance(batch, int):
+        raise BundleError(
+            f"{source}: takes {batch} at a time and no other number; expected a batch of any size"
+        )
 
 
 def _row(name: str, card: Card) -> tuple[int, ...]:

@@ -125,8 +125,13 @@ def test_a_graph_by_hand_does_what_it_should(decoder: bytes) -> None:
             lambda data: stand_in(read_card(data), image=("picture", ("batch", 1, 8, 12), 1)),
             "its outputs are .*'picture'",
         ),
+        (
+            lambda data: stand_in(read_card(data), latent=("latent", (1, 3), 1)),
+            "takes 1 at a time and no other number; expected a batch of any size",
+        ),
+        (lambda data: stand_in(read_card(data), latent=("latent", (0, 3), 1)), "takes 0 at a time"),
     ],
-    ids=range(18),
+    ids=range(20),
 )
 def test_what_is_not_the_graph_it_should_be_is_refused(
     decoder: bytes, change: Callable[[bytes], bytes], said: str
@@ -178,11 +183,11 @@ def test_an_output_without_a_row_for_every_input_is_refused(decoder: bytes, rows
         opened.run(np.zeros((2, 3), np.float32))
 
 
-def test_an_output_of_another_shape_than_promised_is_refused(decoder: bytes) -> None:
-    """Its shape is computed from the latents: that it is another shows only when the graph runs."""
+def decoder_of_computed_shape(decoder: bytes, height: int, width: int) -> bytes:
+    """A decoder whose output's shape is computed from the latents, so that only its runs show what it is."""
     to_integers = (5, message((1, "to"), (3, INT64), (20, 2)))
     to_a_number = (5, message((1, "keepdims"), (3, 0), (20, 2)))
-    data = decoder_of(
+    return decoder_of(
         decoder,
         lambda before, after: [
             node("ReduceSum", ["latent"], ["sum"]) + message(to_a_number),
@@ -191,9 +196,15 @@ def test_an_output_of_another_shape_than_promised_is_refused(decoder: bytes) -> 
             node("Cast", ["computed"], ["target"]) + message(to_integers),
             node("Reshape", [before, "target"], [after]),
         ],
-        [constant("zero", np.zeros(1, np.float32)), constant("other", np.array([-1, 1, 4, 24], np.float32))],
+        [
+            constant("zero", np.zeros(1, np.float32)),
+            constant("other", np.array([-1, 1, height, width], np.float32)),
+        ],
     )
-    opened = Graph("decoder", data, source="b", provider="cpu")
+
+
+def test_an_output_of_another_shape_than_promised_is_refused(decoder: bytes) -> None:
+    opened = Graph("decoder", decoder_of_computed_shape(decoder, 4, 24), source="b", provider="cpu")
     with pytest.raises(BundleError, match=r"gave an output of shape \(2, 1, 4, 24\) for a batch of 2"):
         opened.run(np.zeros((2, 3), np.float32))
 
@@ -290,11 +301,21 @@ def peak_memory() -> int:
 def test_a_run_that_fails_says_on_what(decoder: bytes) -> None:
     opened = Graph("decoder", decoder, source="b", provider="cpu")
     with pytest.raises(
-        EnvironmentProblem, match=r"b/decoder\.onnx: failed on a batch of shape \(2, 7\) on provider 'cpu': "
+        BundleError, match=r"b/decoder\.onnx: failed on a batch of shape \(2, 7\) on provider 'cpu': "
     ) as failed:
         opened.run(np.zeros((2, 7), np.float32))
     assert "\n" not in str(failed.value)
     assert opened.run(np.zeros((1, 3), np.float32))[0].shape == (1, 1, 8, 12)
+
+
+@pytest.mark.parametrize(("provider", "kind"), [("cpu", BundleError), ("cuda", EnvironmentProblem)])
+def test_a_run_that_fails_is_the_graphs_fault_on_the_processor_and_may_be_the_machines_elsewhere(
+    decoder: bytes, provider: str, kind: type[Exception]
+) -> None:
+    opened = Graph("decoder", decoder_of_computed_shape(decoder, 7, 13), source="b", provider="cpu")
+    opened.provider = provider
+    with pytest.raises(kind, match=rf"^b/decoder\.onnx: failed on a batch of .* on provider '{provider}': "):
+        opened.run(np.zeros((2, 3), np.float32))
 
 
 def test_after_closing_it_says_that_it_is_closed(decoder: bytes) -> None:
