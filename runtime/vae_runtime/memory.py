@@ -13,20 +13,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from vae_runtime.control_groups import control_groups, read
 from vae_runtime.errors import ResourceLimitError
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 ALWAYS_TRIED = 256 << 20
-"""Bytes; requests up to this are not worth the question, which takes a tenth of a millisecond."""
+"""Bytes; requests up to this are not worth the question, which takes half a millisecond."""
 
 _BEYOND_ALL = 10**18  # bytes; and a number may be too large to be divided
 
 _MEMORY = Path("/proc/meminfo")
-_CONTAINER_LIMITS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+
+# Of a control group: what it may take, what it has, and those lines of memory.stat that say how much of that are files,
+# which can be read again, and how much of these are none. By the version of control groups.
+_OF_A_GROUP = (
+    ("memory.max", "memory.current", "file", "shmem"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache", "total_shmem"),
 )
 
 # In the words of onnxruntime's arena, of C++, and of CUDA.
@@ -49,7 +53,7 @@ def require_memory(wanted: int, what: str) -> None:
 
 def memory_left() -> int | None:
     """Return how many bytes this process can still get, as far as the system tells; None where it does not."""
-    limits = [_machine_memory(), *map(_container_limit, _CONTAINER_LIMITS)]
+    limits = [_machine_memory(), *map(_left_in, control_groups("memory"))]
     return min((limit for limit in limits if limit is not None), default=None)
 
 
@@ -97,10 +101,22 @@ def _machine_memory() -> int | None:
         return None
 
 
-def _container_limit(path: Path) -> int | None:
+def _left_in(group: Path) -> int | None:
+    """Return what is left of what a control group may take; None where there is no bound."""
+    for limit, taken, files, no_files in _OF_A_GROUP:
+        most = _number(read(group / limit))  # "max": no bound
+        if most is not None:
+            lines = (line.split(" ", 1) for line in (read(group / "memory.stat") or "").splitlines())
+            counted = {name: _number(*rest) or 0 for name, *rest in lines}
+            freed = counted.get(files, 0) - counted.get(no_files, 0)
+            return max(0, most - max(0, (_number(read(group / taken)) or 0) - freed))
+    return None
+
+
+def _number(text: str | None = None) -> int | None:
     try:
-        return int(path.read_text())
-    except (OSError, ValueError):  # no such control group, or "max"
+        return None if text is None else int(text)
+    except ValueError:
         return None
 
 

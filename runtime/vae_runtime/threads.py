@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
+from vae_runtime.control_groups import control_groups, read
 from vae_runtime.errors import InputError, shown
 from vae_runtime.images import is_whole_number
-
-_ROOT = Path("/")  # tests put a folder of their own here
 
 
 def thread_count(threads: int | None = None) -> int:
@@ -44,44 +42,20 @@ def available_processors() -> int:
 
 
 def _container_quota() -> float | None:
-    """Return the processors' worth of time that the control groups grant, or None where they set no bound.
-
-    A container sees its own group as the topmost one; a service of systemd, say, lies some groups below.
-    The lowest quota on the way holds.
-    """
-    quotas = [quota for group in _control_groups() if (quota := _quota_of(group)) is not None]
+    """Return the processors' worth of time that the control groups grant, or None where they set no bound."""
+    quotas = [quota for group in control_groups("cpu") if (quota := _quota_of(group)) is not None]
     return min(quotas, default=None)
 
 
-def _control_groups() -> Iterator[Path]:
-    """Give the folders of the control groups that this process is in, and of all above them."""
-    for line in (_read(_ROOT / "proc/self/cgroup") or "0::/\n0:cpu:/").splitlines():
-        # The hierarchy's number, its controllers (none for version 2), the group's path.
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        top = _ROOT / "sys/fs/cgroup" / ("cpu" if controllers else "")
-        below = [part for part in path.split("/") if part not in ("", "..")]
-        for depth in range(len(below) + 1):
-            yield top.joinpath(*below[:depth])
-
-
 def _quota_of(group: Path) -> float | None:
-    version_2 = _read(group / "cpu.max")
+    version_2 = read(group / "cpu.max")
     if version_2 is not None:
         words = version_2.split()
     else:
-        words = [_read(group / f"cpu.cfs_{what}_us") or "" for what in ("quota", "period")]
+        words = [read(group / f"cpu.cfs_{what}_us") or "" for what in ("quota", "period")]
     try:
         quota, period = words[:2]
         granted = int(quota) / int(period)
     except (ValueError, ZeroDivisionError):  # "max": no bound
         return None
     return granted if granted > 0 else None
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from onnx_bytes import constant, copy_bundle, decoder_of, graph, message, node, read_card, tensor_type
 
-from vae_runtime import Model, memory
+from vae_runtime import Model, control_groups, memory
 from vae_runtime.errors import EnvironmentProblem, ResourceLimitError
 from vae_runtime.memory import explain_exhaustion, is_exhaustion, memory_left, require_memory
 
@@ -191,25 +191,64 @@ def test_where_nothing_is_known_everything_is_tried(monkeypatch: pytest.MonkeyPa
 
 GIGABYTE = 1 << 30
 
+V2, V1, GROUPS = "sys/fs/cgroup/", "sys/fs/cgroup/memory/", "proc/self/cgroup"
+HALF = f"{GIGABYTE // 2}\n"
+
 
 @pytest.mark.parametrize(
-    ("machine", "container", "left"),
+    ("machine", "groups", "left"),
     [
-        ("MemTotal: 9 kB\nMemAvailable: 1048576 kB\nSwapFree: 1048576 kB\n", None, 2 * GIGABYTE),
-        ("MemAvailable: 1048576 kB\nSwapFree: 0 kB\n", "max\n", GIGABYTE),
-        ("MemAvailable: 1048576 kB\nSwapFree: 0 kB\n", f"{GIGABYTE // 2}\n", GIGABYTE // 2),
-        ("MemAvailable: 1048576 kB\nSwapFree: 0 kB\n", f"{2 * GIGABYTE}\n", GIGABYTE),
+        ("MemTotal: 9 kB\nMemAvailable: 1048576 kB\nSwapFree: 1048576 kB\n", {}, 2 * GIGABYTE),
+        ("MemAvailable: 1048576 kB\nSwapFree: 0 kB\n", {V2 + "memory.max": "max\n"}, GIGABYTE),
+        ("MemAvailable: 1048576 kB\nSwapFree: 0 kB\n", {V2 + "memory.max": HALF}, GIGABYTE // 2),
+        ("MemAvailable: 1048576 kB\nSwapFree: 0 kB\n", {V2 + "memory.max": f"{2 * GIGABYTE}\n"}, GIGABYTE),
+        ("MemAvailable: 1048576 kB\nSwapFree: 0 kB\n", {V1 + "memory.limit_in_bytes": HALF}, GIGABYTE // 2),
     ],
 )
 def test_what_is_left_is_the_machines_or_the_containers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, container: str | None, left: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, groups: dict[str, str], left: int
 ) -> None:
     (tmp_path / "machine").write_text(machine)
-    if container is not None:
-        (tmp_path / "container").write_text(container)
     monkeypatch.setattr(memory, "_MEMORY", tmp_path / "machine")
-    monkeypatch.setattr(memory, "_CONTAINER_LIMITS", (tmp_path / "none", tmp_path / "container"))
+    write_groups(tmp_path, monkeypatch, groups)
     assert memory_left() == left
+
+
+@pytest.mark.parametrize(
+    ("groups", "left"),
+    [
+        # What the group has is not left, but for files, which can be read again; shared memory cannot.
+        ({V2 + "memory.max": "900\n", V2 + "memory.current": "300\n"}, 600),
+        ({V2 + "memory.max": "900\n", V2 + "memory.current": "300\n",
+          V2 + "memory.stat": "anon 150\nfile 200\nshmem 50\n"}, 750),
+        ({V2 + "memory.max": "900\n", V2 + "memory.current": "300\n", V2 + "memory.stat": "file 400\n"}, 900),
+        ({V2 + "memory.max": "900\n", V2 + "memory.current": "950\n"}, 0),
+        ({V2 + "memory.max": "900\n", V2 + "memory.current": "?\n", V2 + "memory.stat": "file\n\nfile x"}, 900),
+        ({V1 + "memory.limit_in_bytes": "900\n", V1 + "memory.usage_in_bytes": "300\n",
+          V1 + "memory.stat": "cache 1\ntotal_cache 200\ntotal_shmem 50\n"}, 750),
+        # A service of systemd: the process is told which group it is in, and a group above may allow less.
+        ({GROUPS: "0::/user.slice/a.service\n", V2 + "user.slice/a.service/memory.max": "900\n"}, 900),
+        ({GROUPS: "0::/user.slice/a.service\n", V2 + "user.slice/a.service/memory.max": "900\n",
+          V2 + "user.slice/memory.max": "1000\n", V2 + "user.slice/memory.current": "300\n"}, 700),
+        ({GROUPS: "4:memory:/a/b\n1:cpu:/\n0::/\n", V1 + "a/b/memory.limit_in_bytes": "900\n"}, 900),
+        # A container that is told its path outside, which does not exist within.
+        ({GROUPS: "4:memory:/docker/abc\n0::/\n", V1 + "memory.limit_in_bytes": "900\n"}, 900),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_left_of_a_group_is_what_it_and_those_above_have_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: dict[str, str], left: int
+) -> None:
+    write_groups(tmp_path, monkeypatch, groups)
+    assert memory_left() == left
+
+
+def write_groups(root: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
+    """Let a folder with these files be the root of the system."""
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(control_groups, "ROOT", root)
 
 
 @pytest.mark.parametrize("listing", ["", "MemAvailable\n", "MemAvailable: many kB\nSwapFree: 0 kB\n", None])
@@ -219,7 +258,7 @@ def test_where_the_system_lists_nothing_it_is_what_is_built_in(
     if listing is not None:
         (tmp_path / "machine").write_text(listing)
     monkeypatch.setattr(memory, "_MEMORY", tmp_path / "machine")
-    monkeypatch.setattr(memory, "_CONTAINER_LIMITS", ())
+    write_groups(tmp_path, monkeypatch, {})
     left = memory_left()
     assert left is not None
     assert left > 64 << 20

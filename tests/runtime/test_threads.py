@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vae_runtime import InputError, threads
+from vae_runtime import InputError, control_groups, threads
 
 HAS_AFFINITY = hasattr(os, "sched_getaffinity")
 
@@ -21,7 +21,7 @@ GROUPS = "proc/self/cgroup"
 def processors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Eight processors by affinity; the root of a system without control groups unless a test writes some."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(threads, "_ROOT", tmp_path)
+    monkeypatch.setattr(control_groups, "ROOT", tmp_path)
     return tmp_path
 
 
