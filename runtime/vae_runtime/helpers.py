@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 from _thread import start_new_thread
 from collections.abc import Callable
@@ -27,7 +28,9 @@ class Helpers:
         self._helpers: list[_Helper] = []
 
     def begin(self, work: Callable[..., None], *arguments: object) -> bool:
-        """Start a thread on some work; False where no more can be started, at a limit or at the interpreter's end."""
+        """Start a thread on some work; False where none can be started, at a limit or at the interpreter's very end."""
+        if sys.is_finalizing():
+            return False
         self._helpers = [helper for helper in self._helpers if not helper.has_ended]
         helper = _Helper(work, arguments)
         self._helpers.append(helper)
@@ -85,8 +88,9 @@ class _Helper:
 
     def wait(self) -> None:
         """Call the work off, or wait, once, until it is done."""
-        # The threads of a process that was forked have stayed with that.
-        if self._process != os.getpid():
+        # The threads of a process that was forked have stayed with that; in the last moments of the interpreter, when
+        # what is left is taken apart, those of any process are stopped where they stand.
+        if self._process != os.getpid() or sys.is_finalizing():
             return
         try:
             self._to_do.pop()

@@ -8,6 +8,7 @@ here for work, they end when there is none.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -40,8 +41,8 @@ class Batch(Generic[Result]):
         self.begin()
 
     def begin(self) -> list[slice]:
-        """Return the pieces that are not done, including those that were begun in the process that forked this one."""
-        self._process = os.getpid()
+        """Return the pieces that are not done, including those that were begun by threads that are no more."""
+        self._process, self._at_the_end = os.getpid(), sys.is_finalizing()
         # Not an Event: an interruption inside of its own lock leaves that taken.
         self._ended = threading.Lock()
         self._ended.acquire()
@@ -49,8 +50,8 @@ class Batch(Generic[Result]):
 
     @property
     def was_begun_here(self) -> bool:
-        """Whether this process began it, and not the one that this was forked from."""
-        return self._process == os.getpid()
+        """Whether this process began it, not the one that this was forked from, and still has its threads."""
+        return self._process == os.getpid() and self._at_the_end == sys.is_finalizing()
 
     @property
     def is_done(self) -> bool:
@@ -156,7 +157,8 @@ class _Crew:
         first = under_way[0]
         while not first.is_done:
             if not all(batch.was_begun_here for batch in under_way):
-                # The helpers, and what they had begun, have stayed with the process that this was forked from.
+                # The helpers, and what they had begun, have stayed with the process that this was forked from, or the
+                # interpreter, which is being taken apart, has stopped them.
                 self._start_anew()
                 for batch in under_way:
                     self.begin(batch)

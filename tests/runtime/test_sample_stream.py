@@ -404,6 +404,39 @@ else:
     assert (finished.returncode, finished.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("end", "printed"),
+    [("", ""), ("print(*map(len, (next(self.stream), next(self.stream))))", "1000 1000\n")],
+)
+def test_a_stream_that_is_forgotten_when_threads_are_no_more_waits_for_none(
+    run_python: Any, gray_bundle: Path, end: str, printed: str
+) -> None:
+    """What is held to the interpreter's very end is let go of when it has stopped all other threads."""
+    finished = run_python(
+        """
+import builtins, sys, time
+import vae_runtime
+model = vae_runtime.load(sys.argv[1], threads=3)
+run = model._engine.run
+def run_slowly(role, batch):
+    time.sleep(0.02)
+    return run(role, batch)
+model._engine.run = run_slowly
+class Holder:
+    def __del__(self):
+        exec(self.end)
+builtins.holder = Holder()
+holder.end, holder.stream = sys.argv[2], model.sample_stream(10_000, batch=1000)
+next(holder.stream)
+""",
+        gray_bundle,
+        end,
+        flags=("-W", "error"),
+        timeout=20,
+    )
+    assert (finished.returncode, finished.stderr, finished.stdout) == (0, "", printed)
+
+
 def test_who_leaves_last_may_still_stream(run_python: Any, gray_bundle: Path) -> None:
     """When no thread may begin a call any more but the one that ends the interpreter."""
     finished = run_python(
