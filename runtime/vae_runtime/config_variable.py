@@ -11,43 +11,64 @@ from __future__ import annotations
 
 import os
 import threading
-from types import TracebackType
+from collections.abc import Callable
+from typing import TypeVar
 
 NAME = "ORT_LOAD_CONFIG_FROM_MODEL"
 _OFF = "0"
 
+_Made = TypeVar("_Made")
+
 
 class NoConfigFromModels:
-    """For a `with` block around the opening of sessions; any number of threads may be inside at once."""
+    """Keeps the variable off while sessions are opened, by any number of threads at once.
+
+    Ctrl-C may come anywhere, and what its handler does may be the opening of a session. So whoever is inside is known
+    by a token, each step can be done twice, and the lock lets its own thread in.
+    """
 
     def __init__(self) -> None:
         self._start_anew()
 
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._before = os.environ.get(NAME, "")
-                if self._before not in ("", _OFF):
-                    # Replaced, not taken away: other threads may be looking through the variables.
-                    os.environ[NAME] = _OFF
-            self._inside += 1
+    def during(self, opening: Callable[[], _Made]) -> _Made:
+        """Return what `opening` makes, with the variable off meanwhile."""
+        token = object()
+        # Not a `with` block: an interruption in its beginning or end would be nobody's to mend.
+        try:
+            try:
+                self._enter(token)
+                return opening()
+            finally:
+                self._leave(token)
+        finally:
+            # Once more, for where an interruption came in the middle of the first time.
+            self._leave(token)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _enter(self, token: object) -> None:
         with self._lock:
-            self._inside -= 1
+            self._inside.add(token)
+            before = os.environ.get(NAME, "")
+            if before not in ("", _OFF):
+                self._before = before
+                # Replaced, not taken away: other threads may be looking through the variables.
+                os.environ[NAME] = _OFF
+
+    def _leave(self, token: object) -> None:
+        with self._lock:
+            self._inside.discard(token)
             if not self._inside:
                 self._restore()
 
     def _start_anew(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
+        self._lock = threading.RLock()
+        self._inside: set[object] = set()
         self._before = ""
 
     def _restore(self) -> None:
-        if self._before not in ("", _OFF) and os.environ.get(NAME) == _OFF:
+        # Python's own note of it may be the old one already, or still, where that was interrupted.
+        if self._before and os.environ.get(NAME) in (_OFF, self._before):
             os.environ[NAME] = self._before
+        self._before = ""
 
     def _in_forked_child(self) -> None:
         """The threads that were inside are not in the child: nobody else would put the variable back."""

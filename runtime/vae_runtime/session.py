@@ -293,14 +293,15 @@ def _session(data: bytes, about: _About, name: str) -> Any:
     full_name = ONNXRUNTIME_NAMES[name]
     complaint = load_gpu_libraries(onnxruntime) if name in GPUS else ""
     try:
-        with no_config_from_models:
-            session = onnxruntime.InferenceSession(
+        session = no_config_from_models.during(
+            lambda: onnxruntime.InferenceSession(
                 data,
                 _options(onnxruntime, about.seen, name),
                 providers=_providers(name, tf32=about.tf32),
                 enable_fallback=0,
                 read_config_from_model=0,
             )
+        )
     except Exception as error:
         if _is_of_the_host(error):
             raise

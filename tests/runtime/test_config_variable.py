@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,7 @@ from onnx_bytes import copy_bundle, message
 from systems import needs_fork
 
 import vae_runtime
-from vae_runtime import UnsafeBundleError
+from vae_runtime import UnsafeBundleError, config_variable
 from vae_runtime.config_variable import NAME, no_config_from_models
 
 VALUES = ["1", "0", "", "yes", "2"]
@@ -68,15 +71,17 @@ def test_the_last_thread_to_leave_puts_it_back(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv(NAME, "1")
     inside, leave = threading.Event(), threading.Event()
 
-    def stay() -> None:
-        with no_config_from_models:
-            inside.set()
-            leave.wait(timeout=60)
+    def stay() -> bool:
+        inside.set()
+        return leave.wait(timeout=60)
 
-    with no_config_from_models:
-        other = threading.Thread(target=stay)
+    def let_another_in() -> threading.Thread:
+        other = threading.Thread(target=no_config_from_models.during, args=(stay,))
         other.start()
         assert inside.wait(timeout=60)
+        return other
+
+    other = no_config_from_models.during(let_another_in)
     assert os.environ[NAME] == "0"
     leave.set()
     other.join(timeout=60)
@@ -85,15 +90,59 @@ def test_the_last_thread_to_leave_puts_it_back(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_the_host_sets_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NAME, "1")
-    with no_config_from_models:
-        os.environ[NAME] = "its own"
+    no_config_from_models.during(lambda: monkeypatch.setenv(NAME, "its own"))
     assert os.environ[NAME] == "its own"
 
 
 def test_it_is_put_back_where_opening_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NAME, "1")
-    with pytest.raises(ZeroDivisionError), no_config_from_models:
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        no_config_from_models.during(lambda: 1 / 0)
+    assert os.environ[NAME] == "1"
+
+
+def test_an_interruption_anywhere_leaves_it_as_it_was(
+    gray_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half put back it is one thing to Python and another to onnxruntime, which opens no model any more."""
+    monkeypatch.setenv(NAME, "1")
+    places = itertools.count(1)
+    while interrupted_at(next(places)):
+        assert os.environ[NAME] == "1"
+        vae_runtime.load(gray_bundle, provider="cpu").close()
+    assert next(places) > 40
+
+
+def interrupted_at(place: int) -> bool:
+    """Interrupt at a line of what turns the variable off and on again, Python's own code among it; False beyond."""
+    left, trace = place, sys.gettrace()
+
+    def interrupt(frame: FrameType, *_: object) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename not in (config_variable.__file__, os.__file__):
+            return None
+        left -= 1
+        if left == 0:
+            raise KeyboardInterrupt
+        return interrupt
+
+    sys.settrace(interrupt)
+    try:
+        no_config_from_models.during(list)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(trace)
+    return False
+
+
+def test_a_signal_handler_may_open_models_in_the_midst_of_it(
+    gray_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no other thread to wait for than the one that it stands in the way of."""
+    monkeypatch.setenv(NAME, "1")
+    with no_config_from_models._lock:
+        vae_runtime.load(gray_bundle, provider="cpu").close()
     assert os.environ[NAME] == "1"
 
 
@@ -103,12 +152,12 @@ def test_a_child_that_is_forked_meanwhile_finds_it_as_it_was(run_python: Any, gr
         """
 import os, sys, threading, vae_runtime
 from vae_runtime.config_variable import NAME, no_config_from_models
-def hold():
-    with no_config_from_models, no_config_from_models._lock:  # as if in the middle of it
+def stay():
+    with no_config_from_models._lock:  # as if in the middle of it
         held.set()
         threading.Event().wait()
 held = threading.Event()
-threading.Thread(target=hold, daemon=True).start()
+threading.Thread(target=no_config_from_models.during, args=(stay,), daemon=True).start()
 held.wait()
 child = os.fork()
 if child == 0:
