@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx_bytes import changed_card, copy_bundle
+from systems import needs_proc
 
 import vae_runtime
 from vae_runtime import BundleError, InputError, UnsafeBundleError, bundle
@@ -91,6 +92,41 @@ def test_a_graph_that_was_changed_is_refused_with_how_both_sums_begin(
         "The file is damaged or was changed: copy or export the bundle again"
     )
     assert refused.type is BundleError
+
+
+@pytest.mark.parametrize("around", range(-2, 3))
+def test_line_endings_that_were_changed_are_told_wherever_they_stand(
+    gray_bundle: Path, tmp_path: Path, around: int
+) -> None:
+    """A large file is looked at piece by piece, each of 2**20 bytes."""
+    lines = [b"x" * (2**20 + around - 1), b"", b"\r", b"\r\r", b"y" * 2**20, b""]
+    target = copy_bundle(gray_bundle, tmp_path / "b", {"decoder.onnx": b"\n".join(lines)})
+    (target / "decoder.onnx").write_bytes(b"\r\n".join(lines))
+    with pytest.raises(BundleError, match="Its line endings were changed, as git does on Windows"):
+        read_bundle(target)
+
+
+@needs_proc
+def test_a_damaged_file_for_which_there_is_just_room_is_told_so(
+    run_python: Any, gray_bundle: Path, tmp_path: Path
+) -> None:
+    target = copy_bundle(gray_bundle, tmp_path / "b")
+    (target / "decoder.onnx").write_bytes(b"\r\n" * (32 << 20))
+    finished = run_python(
+        """
+import re, resource, sys
+from vae_runtime.bundle import read_bundle
+from vae_runtime.errors import BundleError
+taken = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1]) << 10
+resource.setrlimit(resource.RLIMIT_AS, (taken + (76 << 20),) * 2)
+try:
+    read_bundle(sys.argv[1])
+except BundleError as error:
+    print(error)
+""",
+        target,
+    )
+    assert "decoder.onnx: SHA-256 differs" in finished.stdout, finished.stderr
 
 
 def test_a_disk_that_fails_is_no_fault_of_the_bundle(
