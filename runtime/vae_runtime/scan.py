@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from vae_runtime.errors import UnsafeBundleError
+from vae_runtime.errors import UnsafeBundleError, shortened
 from vae_runtime.onnx_schema import ELEMENTS, LARGEST_INTS, OPERATORS, VALUE_FIELDS, WITH_GAPS
 from vae_runtime.wire import Found, Reader
 
@@ -75,7 +75,7 @@ def scan(data: bytes, source: str) -> Scan:
     if [domain for domain, _ in seen.opsets] != [""]:
         domains = ", ".join(repr(domain) for domain, _ in seen.opsets) or "none"
         raise UnsafeBundleError(
-            f"{source}: operator sets of domains {domains}; expected the standard one alone, ''"
+            f"{source}: operator sets of domains {shortened(domains)}; expected the standard one alone, ''"
         )
     return Scan(
         ir_version=seen.ir_version,
@@ -227,7 +227,7 @@ class _Scanner:
         if operator == "Split" and "num_outputs" in attributes:
             parts = attributes["num_outputs"].ints
             if parts != [outputs]:
-                said = ", ".join(str(_signed(number)) for number in parts) or "no number"
+                said = str(_signed(parts[0])) if len(parts) == 1 else f"{len(parts)} numbers"
                 raise self._reader.refuse(at, f"num_outputs of {said}", f"{outputs}, as there are outputs")
 
     def _attribute(self, message: Found) -> _Attribute:

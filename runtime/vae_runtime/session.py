@@ -24,6 +24,7 @@ from vae_runtime.errors import (
     ResourceLimitError,
     VaeError,
     one_line,
+    shortened,
 )
 from vae_runtime.gpu_libraries import load_gpu_libraries
 from vae_runtime.installation import import_onnxruntime
@@ -399,7 +400,9 @@ def _check_signature(opened: _Opened, card: Card, source: str) -> None:
         found = [(node.name, node.type, node.shape[1:]) for node in nodes]
         expected = [(name, "tensor(float)", list(_row(name, card))) for name in names]
         if found != expected:
-            raise BundleError(f"{source}: its {kind} are {found}; its card promises {expected}")
+            raise BundleError(
+                f"{source}: its {kind} are {shortened(str(found))}; its card promises {expected}"
+            )
     batch = session.get_inputs()[0].shape[0]
     if isinstance(batch, int):
         raise BundleError(

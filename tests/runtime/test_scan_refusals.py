@@ -296,7 +296,7 @@ REFUSED = {
     ),
     "a split into no number of parts": (
         with_attribute((20, 7), operator="Split", name="num_outputs"),
-        "num_outputs of no number at byte 4; expected 1",
+        "num_outputs of 0 numbers at byte 4; expected 1",
     ),
     # Numbers of things.
     "too many nodes": (
@@ -324,6 +324,13 @@ def test_refused_with_the_reason_and_the_place(data: bytes, reason: str) -> None
         scan(data, "stranger.onnx")
     assert re.search(rf"(?<!\w){re.escape(reason)}(?!\w)", str(caught.value))
     assert str(caught.value).startswith("stranger.onnx: ")
+
+
+def test_what_is_refused_is_told_in_a_short_message_however_much_there_is_of_it() -> None:
+    others = [(8, onnx.message((1, f"{'long' * 200}{number}"), (2, 1))) for number in range(5000)]
+    with pytest.raises(UnsafeBundleError, match="operator sets of domains 'longlong") as caught:
+        scan(model((1, RELU), more=tuple(others)), "graph")
+    assert len(str(caught.value)) < 7000
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,21 @@ def test_an_opened_graph_has_its_card_and_runs(decoder: bytes) -> None:
     assert images.shape == (2, 1, 8, 12)
 
 
+def test_a_graph_of_many_inputs_is_refused_in_a_short_message(decoder: bytes) -> None:
+    names = ["latent", *(f"{'long' * 200}{number}" for number in range(1000))]
+    zeros = constant("zeros", np.zeros((1, 1, 8, 12), np.float32))
+    data = graph(
+        inputs=[tensor_type(name, ("batch", 3), 1) for name in names],
+        outputs=[tensor_type("image", ("batch", 1, 8, 12), 1)],
+        nodes=[node("Identity", ["zeros"], ["image"])],
+        constants=[zeros],
+        card=read_card(decoder),
+    )
+    with pytest.raises(BundleError, match=r"its inputs are \[\('latent'.* promises \[\('latent'") as refused:
+        Graph("decoder", data, source="b", provider="cpu")
+    assert len(str(refused.value)) < 7000
+
+
 def test_a_graph_by_hand_does_what_it_should(decoder: bytes) -> None:
     """The tests below build graphs like this one: a right one must open."""
     data = decoder_of(decoder, lambda before, after: [node("Sigmoid", [before], [after])])
