@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import functools
 import importlib
 import logging
 import os
@@ -31,7 +32,8 @@ def import_onnxruntime() -> ModuleType:
     """
     imported = sys.modules.get("onnxruntime")
     if imported is not None and not _is_being_imported(imported):
-        return _imported_by_the_host(imported)
+        _silence(imported)
+        return _checked(imported)
     if _in_sub_interpreter():
         raise EnvironmentProblem(
             "onnxruntime hangs when a sub-interpreter imports it; expected the process's main interpreter "
@@ -53,12 +55,7 @@ def import_onnxruntime() -> ModuleType:
                 "or, for CUDA, its GPU wheel (pip install 'vae-edge[gpu]')"
             ) from error
         raise EnvironmentProblem(_broken_message(installed, one_line(error))) from error
-    if not hasattr(onnxruntime, "__version__"):
-        # What is left of its folder where one of two wheels was uninstalled: Python imports it as empty.
-        raise EnvironmentProblem(_broken_message(installed_wheels(), "its module is empty"))
-    _refuse_too_old(str(onnxruntime.__version__))
-    module: ModuleType = onnxruntime
-    return module
+    return _checked(onnxruntime)
 
 
 def _in_sub_interpreter() -> bool:
@@ -77,7 +74,7 @@ def _is_being_imported(module: ModuleType) -> bool:
     return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
-def _imported_by_the_host(onnxruntime: ModuleType) -> ModuleType:
+def _silence(onnxruntime: ModuleType) -> None:
     """Do what can still be done for a process that imported onnxruntime before us."""
     if os.environ.get(_NO_TELEMETRY) is None:
         # Too late for the thread and the files; events at least are not sent from here on.
@@ -87,9 +84,18 @@ def _imported_by_the_host(onnxruntime: ModuleType) -> ModuleType:
         )
         if hasattr(onnxruntime, "disable_telemetry_events"):
             onnxruntime.disable_telemetry_events()
+
+
+def _checked(onnxruntime: ModuleType) -> ModuleType:
+    """Return onnxruntime, whoever imported it: the host, perhaps, or we, when it was refused before."""
+    if not hasattr(onnxruntime, "__version__"):
+        # What is left of its folder where one of two wheels was uninstalled: Python imports it as empty.
+        raise EnvironmentProblem(_broken_message(installed_wheels(), "its module is empty"))
+    _refuse_too_old(str(onnxruntime.__version__))
     return onnxruntime
 
 
+@functools.cache
 def _refuse_too_old(version: str) -> None:
     oldest = ".".join(map(str, OLDEST_ONNXRUNTIME))
     try:

@@ -60,6 +60,27 @@ def test_one_that_is_too_old_is_refused(run_python: Any, wheel: Wheel, tmp_path:
     )
 
 
+@pytest.mark.parametrize(
+    "before", ["import onnxruntime\n", IMPORT], ids=["by the host", "when it was refused"]
+)
+@pytest.mark.parametrize(
+    ("source", "said"), [("__version__ = '1.19.2'", "1.19.2 is too old"), ("", "(its module is empty)")]
+)
+def test_one_that_is_imported_already_is_refused_too(
+    run_python: Any, wheel: Wheel, tmp_path: Path, before: str, source: str, said: str
+) -> None:
+    wheel("onnxruntime", "1.19.2", source)
+    lines = run_python(before + IMPORT, FIRST_ON_PATH=str(tmp_path)).stdout.splitlines()
+    assert len(lines) == before.count("print(error") + 1
+    assert all(line.startswith("4 ") and said in line for line in lines)
+
+
+def test_one_that_says_no_version_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        installation._refuse_too_old("a build of somebody's own")
+    assert len(caplog.records) == 1
+
+
 @pytest.mark.parametrize("version", ["9.0.0", "1.100.0", "1.99.0.dev20260101+cpu", "unknown"])
 def test_one_that_is_newer_or_calls_itself_otherwise_is_taken(
     run_python: Any, wheel: Wheel, tmp_path: Path, version: str
