@@ -208,7 +208,12 @@ class _Scanner:
     def _check_meaning(self, at: int, operator: str, attributes: Mapping[str, _Attribute]) -> None:
         """Refuse what makes far more than it is given."""
         for name, largest in LARGEST_INTS.items():
-            for number in attributes[name].ints if name in attributes else ():
+            numbers = attributes[name].ints if name in attributes else []
+            if len(numbers) > 2 * MOST_DIMENSIONS:  # two for each dimension are most: paddings
+                raise self._reader.refuse(
+                    at, f"{name} of {len(numbers)} numbers", f"at most {2 * MOST_DIMENSIONS}"
+                )
+            for number in numbers:
                 if number > largest:
                     raise self._reader.refuse(at, f"{name} of {_signed(number)}", f"from 0 to {largest}")
         if operator == "ConvTranspose" and "strides" in attributes:

@@ -107,6 +107,8 @@ PASSES = {
     "the standard domain, said": (model((1, RELU + onnx.message((7, "")))), 0),
     "an input of eight dimensions": (with_input(*[onnx.message((1, 1)), onnx.message((2, "b"))] * 4), 0),
     "the largest strides": (with_ints("Conv", "strides", 64, 64), 0),
+    "paddings in eight dimensions": (with_ints("Conv", "pads", *[1] * 16), 0),
+    "many numbers that size nothing": (with_ints("Transpose", "perm", *[0] * 3000), 0),
     "large numbers that size nothing": (with_ints("Transpose", "perm", 10**9, -(10**9)), 0),
     "images a million times larger": (
         model(*[(1, onnx.node("ConvTranspose", ["x"], ["y"], onnx.ints_attribute("strides", [32, 32])))] * 2),

@@ -264,6 +264,15 @@ REFUSED = {
         ),
         "images made 2097152 times larger at byte 86; expected at most 1048576 times",
     ),
+    # The product of so many has more digits than Python turns into text.
+    "strides in thousands of dimensions": (
+        with_ints("ConvTranspose", "strides", *[64] * 3000),
+        "strides of 3000 numbers at byte 5; expected at most 16",
+    ),
+    "paddings in nine dimensions": (
+        with_ints("Conv", "pads", *[0] * 17),
+        "pads of 17 numbers at byte 4; expected at most 16",
+    ),
     "a stride of nothing that hides others": (
         model(
             *[
