@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from math import prod
 from typing import Any
 
 from vae_runtime.errors import BundleError, one_line, shown
@@ -17,6 +18,7 @@ METADATA_KEY = "vae_edge.card"
 FORMAT_VERSION = 1
 
 _LARGEST_CARD = 1 << 20  # bytes; ours are about 2,000
+_MOST_NUMBERS = 2**31 - 1  # in an image or a latent: far more, and no array can have one of them
 _DEEPEST = 16  # objects and lists within each other; ours has 3
 _KINDS = {str: "text", int: "a whole number", dict: "an object", list: "a list", float: "a number"}
 
@@ -109,7 +111,7 @@ class Card:
             name=card.text("name"),
             role=card.text("role"),
             image_shape=_image_shape(card),
-            latent_size=card.positive("latent_size"),
+            latent_size=_latent_size(card),
             likelihood=Likelihood(likelihood.text("name"), likelihood.number_or_none("noise_scale")),
             precision=card.text("precision"),
             opset=card.positive("opset"),
@@ -245,8 +247,17 @@ def _image_shape(card: _Fields) -> tuple[int, int, int]:
     shape = card.get("image_shape", list)
     if len(shape) != 3 or not all(type(size) is int and size > 0 for size in shape) or shape[0] not in (1, 3):
         raise card.refuse("image_shape", "[channels, height, width] with 1 or 3 channels")
+    if prod(shape) > _MOST_NUMBERS:
+        raise card.refuse("image_shape", f"at most {_MOST_NUMBERS} pixels")
     channels, height, width = shape
     return channels, height, width
+
+
+def _latent_size(card: _Fields) -> int:
+    size = card.positive("latent_size")
+    if size > _MOST_NUMBERS:
+        raise card.refuse("latent_size", f"at most {_MOST_NUMBERS}")
+    return size
 
 
 def _value_range(card: _Fields) -> tuple[float, float]:

@@ -207,6 +207,7 @@ def test_what_is_no_card_of_this_format_is_refused(text: str, message: str) -> N
         ("latent_size", 20.0, "expected a whole number"),
         ("latent_size", True, "expected a whole number"),
         ("latent_size", 0, "'latent_size' is 0; expected at least 1"),
+        ("latent_size", 2**31, "'latent_size' is 2147483648; expected at most 2147483647"),
         ("opset", -1, "'opset' is -1; expected at least 1"),
         ("image_shape", [24, 24], r"'image_shape' is \[24, 24\]; expected \[channels, height, width\]"),
         *(
@@ -217,6 +218,9 @@ def test_what_is_no_card_of_this_format_is_refused(text: str, message: str) -> N
         ("image_shape", [1, 24, 0], "'image_shape'"),
         ("image_shape", [1, 24.0, 24], "'image_shape'"),
         ("image_shape", [True, 24, 24], "'image_shape'"),
+        # Of these there can be no array, not even of none of them.
+        ("image_shape", [1, 2**31, 2**31], "at most 2147483647 pixels"),
+        ("image_shape", [3, 2**15, 2**15], "at most 2147483647 pixels"),
         ("image_shape", "1x24x24", "expected a list"),
         (
             "value_range",
@@ -275,6 +279,12 @@ def test_a_field_that_is_missing_or_wrong_is_named(field: str, value: Any, messa
         del record[field]
     with pytest.raises(BundleError, match=rf"^here: .*{message}(?!\w)"):
         Card.from_metadata(json.dumps(record), "here")
+
+
+def test_sizes_may_be_as_large_as_any_that_a_graph_has() -> None:
+    record = {**RECORD, "latent_size": 2**31 - 1, "image_shape": [1, 1, 2**31 - 1]}
+    card = Card.from_metadata(json.dumps(record), "here")
+    assert (card.latent_size, card.image_shape) == (2**31 - 1, (1, 1, 2**31 - 1))
 
 
 def test_a_card_may_nest_as_deep_as_sixteen_levels() -> None:
