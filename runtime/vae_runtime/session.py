@@ -373,7 +373,7 @@ def _providers(name: str, *, tf32: bool) -> list[tuple[str, dict[str, str]]]:
     options = {
         "cuda": {
             # TF32 keeps 10 bits of a factor's mantissa: the pictures differ from the CPU's by 1e-3 then.
-            "use_tf32": str(int(tf32)),
+            "use_tf32": "1" if tf32 else "0",
             # Otherwise every batch size that is new is tried out with one way to convolve after the other, which takes
             # up to a second (https://github.com/microsoft/onnxruntime/issues/19838) and may end differently each time.
             "cudnn_conv_algo_search": "HEURISTIC",

@@ -105,7 +105,7 @@ def test_onnxruntime_is_silenced_in_processes_of_our_own_and_in_no_others(
     assert severities == [4]  # fatal
 
 
-@pytest.mark.parametrize("tf32", [False, True])
+@pytest.mark.parametrize("tf32", [False, True, None, "of any kind"])
 def test_cuda_computes_without_tf32_unless_asked_to_and_takes_what_tensorrt_leaves(*, tf32: bool) -> None:
     options = {"use_tf32": "1" if tf32 else "0", "cudnn_conv_algo_search": "HEURISTIC"}
     cuda = ("CUDAExecutionProvider", options)
