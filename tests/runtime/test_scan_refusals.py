@@ -27,6 +27,10 @@ REFUSED = {
         "a reference to a function's attribute",
     ),
     "external data": (model((1, RELU), (5, onnx.outside_constant("w", [2], "../secret"))), "external data"),
+    "external data that does not say so": (
+        with_tensor((1, 1), (2, 1), (9, b"1234"), (13, onnx.message((1, "location"), (2, "secret")))),
+        "external data in a TensorProto",
+    ),
     "external data by location alone": (
         with_tensor((2, 1), (14, 1)),
         "refused: external data at byte 22; expected every tensor inside the file",

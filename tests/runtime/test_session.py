@@ -38,7 +38,7 @@ from vae_runtime import (
 )
 from vae_runtime.installation import import_onnxruntime
 from vae_runtime.providers import ONNXRUNTIME_NAMES
-from vae_runtime.scan import scan
+from vae_runtime.scan import Scan, scan
 from vae_runtime.session import Graph, _options
 
 
@@ -184,6 +184,38 @@ def test_a_graph_reads_no_file(
         Graph("decoder", data, source="b", provider="cpu")
 
 
+def test_beyond_the_gate_a_graph_would_read_no_file_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a branch onnxruntime by itself reads what it finds in the current folder, unless it is to look elsewhere."""
+    onnxruntime = import_onnxruntime()
+    if tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 27):
+        pytest.skip("this onnxruntime cannot be told where to look")
+    secret = np.arange(4, dtype=np.float32)
+    (tmp_path / "secret").write_bytes(secret.tobytes())
+    monkeypatch.chdir(tmp_path)
+    branch = message(
+        (1, node("Identity", ["outside"], ["kept"])),
+        (2, "branch"),
+        (5, outside_constant("outside", (4,), "secret")),
+        (12, tensor_type("kept", [4])),
+    )
+    branches = [message((1, name), (6, branch), (20, 5)) for name in ("then_branch", "else_branch")]
+    data = graph(
+        inputs=[],
+        outputs=[tensor_type("image", [4])],
+        nodes=[node("If", ["is so"], ["image"], *branches)],
+        constants=[message((2, 9), (8, "is so"), (9, b"\1"))],
+    )
+    bare = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    np.testing.assert_array_equal(bare.run(None, {})[0], secret)
+    seen = Scan(ir_version=8, opset=17, operators={"If": 1}, tensors=1, parameters=1, metadata={})
+    with pytest.raises(Exception, match="nonexistent"):
+        onnxruntime.InferenceSession(
+            data, _options(onnxruntime, seen, "cpu"), providers=["CPUExecutionProvider"]
+        )
+
+
 @pytest.mark.parametrize("rows", [0, 1, 5])
 def test_an_output_without_a_row_for_every_input_is_refused(decoder: bytes, rows: int) -> None:
     """One image for two latents would be spread over both without a word."""
@@ -244,6 +276,20 @@ def test_a_gpu_that_takes_no_node_did_not_open(decoder: bytes, mistaken_for_cuda
 
 def test_auto_passes_over_a_gpu_that_takes_no_node(decoder: bytes, mistaken_for_cuda: str) -> None:
     assert Graph("decoder", decoder, source="b", provider="auto").provider == "cpu"
+
+
+def test_a_provider_in_whose_place_another_opened_did_not_open(
+    decoder: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which one really runs it is asked of the session, whatever was asked for."""
+    onnxruntime = import_onnxruntime()
+    monkeypatch.setitem(ONNXRUNTIME_NAMES, "openvino", "CPUExecutionProvider")
+    monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda _: ["AnotherExecutionProvider"])
+    with pytest.raises(
+        ProviderError,
+        match=r"provider 'openvino' did not open: onnxruntime opened AnotherExecutionProvider in its place\. Nothing",
+    ):
+        Graph("decoder", decoder, source="b", provider="openvino")
 
 
 def test_nodes_that_compute_shapes_may_stay_on_the_processor(decoder: bytes, mistaken_for_cuda: str) -> None:
