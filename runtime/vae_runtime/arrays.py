@@ -33,6 +33,7 @@ Array = npt.NDArray[Any]
 
 # Bytes. Of more characters numpy says how to read the file by unpickling, which is no advice of ours.
 _LONGEST_HEADER = 10_000
+_MOST_AXES = 32  # of an array of the oldest numpy that is supported; images have four
 _HEADER_READERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 
 # numpy packs arrays by these alone. Of others, a few bytes can unpack to any size.
@@ -251,6 +252,8 @@ def _parse_header(first: bytes, source: str, *, any_type: bool = False) -> NpyHe
         raise InputError(f"{source}: object arrays are refused: reading one would run code from the file")
     if not any_type and dtype.kind not in "buif":
         raise InputError(f"{source}: data type {dtype}; expected uint8 or a floating point type")
+    if len(shape) > _MOST_AXES:
+        raise InputError(f"{source}: {len(shape)} axes; expected at most {_MOST_AXES}")
     if any(isinstance(size, bool) or size < 0 for size in shape):
         raise InputError(f"{source}: shape {shape}; expected whole numbers of at least 0")
     if math.prod(filter(None, shape)) * dtype.itemsize > sys.maxsize:

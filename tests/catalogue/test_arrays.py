@@ -52,6 +52,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "an axis of a truth": (header("(True, 8, 12)", data=bytes(96)), "expected whole numbers"),
     "an axis of a fraction": (header("(4.0, 8, 12)", data=bytes(384)), "not a complete .npy"),
     "an axis of 5,000 digits": (header(f"({'9' * 5000},)"), "not a complete .npy"),
+    "more axes than any array has": (header(f"({'1, ' * 70})", data=bytes(1)), "70 axes; expected at most 32"),
     "nested brackets": (raw_header("(" * 300), "not a complete .npy"),
     "a header that calls": (raw_header("__import__('os').mkdir('called')"), "not a complete .npy"),
     "an unknown version": (b"\x93NUMPY\x09\x00" + WHOLE[8:], "not a complete .npy"),

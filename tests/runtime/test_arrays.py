@@ -69,6 +69,10 @@ BAD: dict[str, tuple[bytes, str]] = {
     "shape of truths": (header(described("(True, 6)"), SIX.tobytes()), "expected whole numbers"),
     "shape of fractions": (header(described("(2.0, 3.0)"), SIX.tobytes()), COMPLETE),
     "shape of text": (header(described("'23'"), SIX.tobytes()), COMPLETE),
+    "more axes than any array has": (
+        header(described(f"({'1, ' * 70})"), bytes(4)),
+        "70 axes; expected at most 32",
+    ),
     "empty with an axis too long": (header(described(f"(0, {2**70})")), "no memory holds that many numbers"),
     "nested brackets": (header("(" * 300), COMPLETE),
     "deep nesting": (header("[" * 4900 + "]" * 4900), COMPLETE),
