@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import click
 
 from vae_runtime._version import __version__
 from vae_runtime.cli.exits import run_command
+from vae_runtime.cli.logs import show_logs
 from vae_runtime.cli.options import File, Number, Size
 from vae_runtime.cli.shared import PROVIDERS
 from vae_runtime.errors import printable
@@ -141,7 +141,7 @@ def vae_export(
     from vae_training.data.image_set import as_utf8
     from vae_training.device import respect_quota
 
-    logging.basicConfig(format="vae-export: %(message)s", level=logging.WARNING)
+    show_logs("vae-export")
     console = Console(stderr=True, quiet=quiet, highlight=False)
     respect_quota()
     require_supported(opset)

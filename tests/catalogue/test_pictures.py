@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import sys
 import zlib
 from collections.abc import Callable
@@ -101,6 +102,13 @@ def test_a_damaged_tiff_is_refused_on_one_line(refuses: Refuses, mode: str, comp
     refuses(FILE, "bad.tif", 3, "bad.tif: ", UNREADABLE)
 
 
+def test_what_pillow_logs_of_a_picture_is_no_second_line(refuses: Refuses) -> None:
+    fields = [(256, 4, 12), (257, 4, 8), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 65535)]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in fields)
+    Path("bad.tif").write_bytes(struct.pack("<2sHIH", b"II", 42, 8, len(fields)) + entries + bytes(4))
+    refuses(FILE, "bad.tif", 3, "bad.tif: ", UNREADABLE)
+
+
 @pytest.mark.parametrize("name", ["a PNG cut short", "100 million pixels", "an EXIF that points outside"])
 @pytest.mark.parametrize("line", [*OTHERS, TRAIN, EXPORT], ids=lambda line: " ".join(line.split()[:2]))
 def test_a_bad_picture_is_refused_by_every_command(refuses: Refuses, line: str, name: str) -> None:
@@ -190,6 +198,19 @@ def test_bad_pictures_are_left_out_and_listed_on_demand(run: Callable[..., Ended
     Path("folder/good.png").unlink()
     assert run(f"{TRAIN} --skip-bad").err.endswith("error: folder: none of 2 pictures can be read\n")
     assert not Path("run").exists()
+
+
+def test_what_is_logged_of_a_folder_is_one_line_that_commands_no_terminal(run: Callable[..., Ended]) -> None:
+    name = b"a\x1b[2J\nb"
+    folder = Path(os.fsdecode(name))
+    folder.mkdir()
+    for picture, data in {"a.png": saved(GRAY, "PNG"), "b.png": saved(GRAY, "PNG"), "c.png": b"text"}.items():
+        (folder / picture).write_bytes(data)
+    ended = run("vae-train --data BAD --image-size 8x12 --skip-bad --dry-run", name)
+    assert ended.code == 0
+    first, second = ended.err.splitlines()
+    assert first.startswith(r"vae-train: left out: a\x1b[2J b/c.png: not a picture")
+    assert second == r"vae-train: a\x1b[2J b: left out 1 of 3 pictures"
 
 
 # Odd pictures that are read: what is in the file, and the gray picture that it means.

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from vae_runtime._version import __version__
 from vae_runtime.cli.exits import run_command
+from vae_runtime.cli.logs import show_logs
 from vae_runtime.cli.options import File, Name
 from vae_runtime.errors import printable
 from vae_training.busy_machine import sleep_where_busy
@@ -124,7 +125,7 @@ def vae_train(
     if context.invoked_subcommand is not None:
         _refuse_before_command(context)
         return
-    logging.basicConfig(format="vae-train: %(message)s", level=logging.WARNING)
+    show_logs("vae-train")
     sleep_where_busy()
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its advice on caches is none for who trains
     options = {name: value for name, value in given.items() if value is not None}

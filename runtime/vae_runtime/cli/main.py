@@ -43,9 +43,9 @@ def main() -> None:
 @click.version_option(__version__, prog_name="vae-run")
 def vae_run(*, verbose: bool) -> None:
     """Sample, interpolate, reconstruct, encode, decode and score with a variational autoencoder."""
-    import logging
+    from vae_runtime.cli.logs import show_logs
 
-    logging.basicConfig(format="vae-run: %(message)s", level=logging.INFO if verbose else logging.WARNING)
+    show_logs("vae-run", verbose=verbose)
 
 
 @vae_run.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vae_runtime.atomic import atomic_file, refuse_existing
+from vae_runtime.cli.logs import show_logs
 from vae_runtime.cli.options import File, Name, whole_number
 from vae_runtime.errors import printable
 from vae_training.busy_machine import sleep_where_busy
@@ -100,7 +100,7 @@ def evaluate(
     vae-train evaluate bundle --data faces.npz --json figures.json --against runs/classic
     vae-train evaluate bundle --data faces.npz --readme
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
-    logging.basicConfig(format="vae-train: %(message)s", level=logging.WARNING)
+    show_logs("vae-train")
     sleep_where_busy()
     if alone and against is not None:
         raise click.UsageError("--alone and --against name two things; expected one of them")
