@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 from png_bytes import black, chunk, png
-from programs import Ended
+from programs import MIB, Ended
 
 Refuses = Callable[..., str]
 
@@ -144,6 +144,16 @@ def test_a_file_larger_than_any_picture_is_refused_unread(refuses: Refuses) -> N
     with Path("bad.png").open("wb") as file:
         file.truncate(1 << 40)  # a hole, as large as an archive of backups
     refuses(FILE, "bad.png", 3, "bad.png: 1099511627776 bytes; expected a picture of at most 715827880")
+
+
+@pytest.mark.parametrize(
+    "line", [FILE, f"{TRAIN} --skip-bad"], ids=["vae-run encode", "vae-train --skip-bad"]
+)
+def test_a_picture_larger_than_the_memory_is_no_bad_picture(refuses: Refuses, line: str) -> None:
+    canvas = struct.pack("<6sHH9xB4HBB", b"GIF89a", 9400, 9400, ord(","), 0, 0, 1, 1, 0, 2) + b"\2\x44\1\0;"
+    folder_of({"a.png": saved(GRAY, "PNG"), "b.png": saved(GRAY, "PNG"), "large.gif": canvas})
+    words = ("folder/large.gif: the picture does not fit into memory",)
+    refuses(line, "folder", 4, *words, limits={"RLIMIT_AS": 64 * MIB})
 
 
 @pytest.mark.parametrize("line", [FILE, TRAIN], ids=lambda line: " ".join(line.split()[:2]))

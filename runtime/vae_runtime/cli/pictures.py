@@ -22,7 +22,14 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vae_runtime.cli import libtiff
-from vae_runtime.errors import EnvironmentProblem, InputError, one_line, printable
+from vae_runtime.errors import (
+    EnvironmentProblem,
+    InputError,
+    ResourceLimitError,
+    VaeError,
+    one_line,
+    printable,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -78,16 +85,20 @@ def load_picture(path: Path, height: int, width: int, channels: int) -> Pixels:
     Raises:
         InputError: not a picture, cut short, too large, or of a kind that has no faithful 8-bit form.
         EnvironmentProblem: the machine does not let files be opened or read.
+        ResourceLimitError: it does not fit into memory.
     """
-    data = _read(path)
     try:
+        data = _read(path)
         with libtiff.errors_raised(), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _refuse_bombs(path, image)
             _mention_other_frames(path, image)
             opened = ImageOps.exif_transpose(image)
             pixels = _to_eight_bits(path, opened, "L" if channels == 1 else "RGB", file_format=image.format)
-    except InputError:
+            fitted = ImageOps.fit(pixels, (width, height), method=Image.Resampling.LANCZOS)
+    except VaeError:
         raise
+    except MemoryError as error:
+        raise ResourceLimitError(f"{path}: the picture does not fit into memory") from error
     except UnidentifiedImageError as error:
         raise InputError(
             f"{path}: not a picture that can be read (expected one of {', '.join(_FORMATS)})"
@@ -95,7 +106,6 @@ def load_picture(path: Path, height: int, width: int, channels: int) -> Pixels:
     except Exception as error:
         # Pillow has no exception of its own for a broken file: its decoders raise almost any.
         raise InputError(f"{path}: not a picture that can be read ({one_line(error)})") from error
-    fitted = ImageOps.fit(pixels, (width, height), method=Image.Resampling.LANCZOS)
     return np.asarray(fitted, dtype=np.uint8)
 
 
