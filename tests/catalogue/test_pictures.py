@@ -39,6 +39,23 @@ def saved(pixels: npt.NDArray[Any] | Image.Image, kind: str, **options: Any) -> 
     return stream.getvalue()
 
 
+def tiff(bits: int, black_is_zero: int) -> bytes:
+    """A TIFF of 12x8 pixels, each a number of so many bits."""
+    count = 12 * 8 * bits // 8
+    fields = [
+        (256, 12),
+        (257, 8),
+        (258, bits),
+        (259, 1),
+        (262, black_is_zero),
+        (273, 110),
+        (277, 1),
+        (279, count),
+    ]
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in fields)
+    return struct.pack("<2sHIH", b"II", 42, 8, len(fields)) + entries + bytes(4 + count)
+
+
 UNREADABLE = "not a picture that can be read"
 WHOLE = saved(NOISE, "PNG")
 
@@ -68,6 +85,8 @@ FILES: dict[str, tuple[bytes, str]] = {
     "an EXIF that points outside": (black(chunk(b"eXIf", b"MM\0*\xff\xff")), UNREADABLE),
     "32-bit whole numbers": (saved(Image.new("I", (12, 8)), "TIFF"), "I-mode pixels (32 bits each); expected 8 or 16"),
     "32-bit fractions": (saved(Image.new("F", (12, 8)), "TIFF"), "F-mode pixels (32 bits each); expected 8 or 16"),
+    "12 bits": (tiff(12, 1), "gray of 12 bits; expected 8 bits, or 16 in which 0 is black"),
+    "16 bits with white as 0": (tiff(16, 0), "gray of 16 bits in which 0 is white; expected"),
     "Lab colours": (saved(Image.new("LAB", (12, 8)), "TIFF"), UNREADABLE),
 }  # fmt: skip
 
@@ -240,10 +259,14 @@ def with_opacity(mode: str) -> Image.Image:
 ON_WHITE = np.where(OPACITY == 255, GRAY, 255).astype(np.uint8)
 FRAMES = [Image.fromarray(GRAY), Image.fromarray(255 - GRAY)]
 PGM_16 = b"P5\n12 8\n65535\n" + (GRAY.astype(">u2") * 257).tobytes()
+WIDE_ROWS = b"".join(b"\0" + (row * 257).tobytes() for row in GRAY.astype(">u2"))
 BIT_ROWS = (b"\0" + np.packbits(HALVES[0] > 0).tobytes()) * 8
 
 READ: dict[str, tuple[bytes, npt.NDArray[np.uint8]]] = {
     "16 bits, PNG": (saved(GRAY.astype(np.uint16) * 257, "PNG"), GRAY),
+    "16 bits, one being transparent": (
+        png(12, 8, WIDE_ROWS, depth=16, extra=chunk(b"tRNS", b"\x28\x28")), np.where(GRAY == 40, 255, GRAY)
+    ),
     "16 bits, TIFF": (saved(GRAY.astype(np.uint16) * 257, "TIFF"), GRAY),
     "16 bits, PGM": (PGM_16, GRAY),
     "1 bit": (png(12, 8, BIT_ROWS, depth=1), HALVES),

@@ -19,7 +19,7 @@ from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from vae_runtime.cli import libtiff
 from vae_runtime.errors import (
@@ -91,6 +91,7 @@ def load_picture(path: Path, height: int, width: int, channels: int) -> Pixels:
         data = _read(path)
         with libtiff.errors_raised(), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _refuse_bombs(path, image)
+            _refuse_other_depths(path, image)
             _mention_other_frames(path, image)
             opened = ImageOps.exif_transpose(image)
             pixels = _to_eight_bits(path, opened, "L" if channels == 1 else "RGB", file_format=image.format)
@@ -170,6 +171,18 @@ def _refuse_bombs(path: Path, image: Image.Image) -> None:
         )
 
 
+def _refuse_other_depths(path: Path, image: Image.Image) -> None:
+    """Raise where a TIFF's numbers do not mean what those of 16 bits mean, and Pillow gives them as if they did."""
+    if not image.mode.startswith("I;16"):
+        return
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(ExifTags.Base.BitsPerSample, (16,))[0]
+    inverted = tags.get(ExifTags.Base.PhotometricInterpretation, 1) == 0
+    if bits != 16 or inverted:
+        found = f"gray of {bits} bits{' in which 0 is white' if inverted else ''}"
+        raise InputError(f"{path}: {found}; expected 8 bits, or 16 in which 0 is black")
+
+
 def _mention_other_frames(path: Path, image: Image.Image) -> None:
     if getattr(image, "is_animated", False):
         _log.warning("%s: holds several frames or pages; the first is taken", printable(str(path)))
@@ -183,7 +196,11 @@ def _refuse_unsearchable(error: OSError) -> NoReturn:
 def _to_eight_bits(path: Path, image: Image.Image, mode: str, *, file_format: str | None) -> Image.Image:
     if image.mode.startswith("I;16") or (image.mode == "I" and file_format == "PPM"):
         # Pillow's own conversion would clip every value above 255 to white. A PGM of 16 bits comes as "I".
-        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert(mode)
+        values = np.asarray(image)
+        gray = (values // 257).astype(np.uint8)
+        if "transparency" in image.info:
+            gray[values == image.info["transparency"]] = 255
+        return Image.fromarray(gray).convert(mode)
     if image.mode in ("I", "F"):
         raise InputError(f"{path}: {image.mode}-mode pixels (32 bits each); expected 8 or 16 bits a channel")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
