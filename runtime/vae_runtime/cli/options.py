@@ -53,7 +53,8 @@ class File(click.Path):
     """The path of a file or folder; never "", which as a path would be the folder that one stands in."""
 
     def __init__(self) -> None:
-        super().__init__(path_type=Path)
+        # Whether it can be read is told by who reads it, and is no matter of how the command is used.
+        super().__init__(path_type=Path, readable=False)
 
     def convert(
         self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None

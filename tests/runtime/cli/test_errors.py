@@ -16,6 +16,7 @@ from onnx_bytes import changed_card, copy_bundle, decoder_of, node
 from PIL import Image
 
 from vae_runtime import available_providers
+from vae_runtime.cli.options import File
 
 cpu_only = pytest.mark.skipif(
     available_providers() != ("cpu",), reason="this onnxruntime has more than the CPU"
@@ -365,6 +366,13 @@ def test_an_empty_name_is_neither_the_folder_one_stands_in_nor_a_default(
 ) -> None:
     np.save("in.npy", np.zeros((1, 24, 24), np.uint8))
     refused(vae_run, line, 2, "the name is empty")
+
+
+def test_a_file_that_may_not_be_read_is_no_wrong_usage(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert File().convert(str(tmp_path), None, None) == tmp_path  # its reader says that it may not
 
 
 BUNDLES: list[tuple[str, int, str]] = [
