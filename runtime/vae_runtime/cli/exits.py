@@ -98,7 +98,8 @@ def _(error: click.UsageError, name: str) -> int:
     # A group names its subcommand; the bare exception would print its usage over several lines.
     where = error.ctx.command_path if error.ctx else name
     if type(error).__name__ == "NoArgsIsHelpError":  # click has it from 8.2 on
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
     else:
         _say(name, f"{error.format_message()} (see {where} --help)")
     return USAGE

@@ -294,6 +294,7 @@ def test_what_was_to_go_to_a_stdout_that_is_closed_is_not_lost_in_silence(gray_b
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no such device")
 def test_a_full_disk_behind_stderr_changes_no_exit_code(gray_bundle: Path, tmp_path: Path) -> None:
     assert shell('"$@" 2>/dev/full', "sample", "--model", tmp_path / "gone") == (3, b"", b"")
+    assert shell('"$@" 2>/dev/full') == (2, b"", b"")  # the help shows
 
 
 WARNING = "import warnings; warnings.warn('to programmers', UserWarning)"
