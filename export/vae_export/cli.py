@@ -226,11 +226,15 @@ def _told(model: Source, images: ImageSet, data: str | None) -> str:
 
 
 def _table(report: Report, images: str) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
     from vae_export.model_card import DIFFERENCE_HEADINGS, difference_cells
 
-    table = Table(title=f"PyTorch and ONNX, absolute differences (images: {images})", title_justify="left")
+    table = Table(
+        title=f"PyTorch and ONNX, absolute differences (images: {escape(printable(images))})",
+        title_justify="left",
+    )
     headings = DIFFERENCE_HEADINGS
     for number, heading in enumerate((*headings, "")):
         table.add_column(heading, justify="right" if 1 < number < len(headings) else "left")

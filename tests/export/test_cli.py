@@ -47,6 +47,13 @@ def test_a_run_becomes_a_bundle_inside_of_it(folder: Path, vae_export_here: Here
     assert "FAILED" not in ended.err
 
 
+def test_the_name_of_the_images_is_shown_and_not_obeyed(folder: Path, vae_export_here: Here) -> None:
+    np.save("[red]\x07.npy", np.random.default_rng(1).integers(0, 256, (4, 8, 12), np.uint8))
+    ended = vae_export_here("run", "-o", "out", "--data", "[red]\x07.npy")
+    assert ended.code == 0, ended.err
+    assert r"(images: [red]\x07)" in ended.err
+
+
 def test_every_option_reaches_the_card(folder: Path, vae_export_here: Here) -> None:
     ended = vae_export_here(
         "run", "-o", "out", "--opset", 18, "--name", "My model", "--license", "CC0-1.0",

@@ -299,7 +299,7 @@ def check(context: click.Context, /, bundle: str | None, model: str, **options: 
         raise click.UsageError("two bundles are named; expected BUNDLE or --model, not both")
     chosen = {name: value for name, value in options.items() if value is not None}
     for finding in run_checks(Question(bundle or model, **chosen)):
-        first, *more = finding.lines
+        first, *more = map(printable, finding.lines)
         click.echo(f"{'FAILED' if finding.error else 'ok':<7} {finding.what:<13} {first}")
         for line in more:
             click.echo(f"{'':<7} {'':<13} {line}")
@@ -309,11 +309,12 @@ def check(context: click.Context, /, bundle: str | None, model: str, **options: 
 
 
 def _show(facts: dict[str, Any], indent: str = "") -> None:
-    width = max(map(len, facts), default=0)
-    for name, value in facts.items():
+    rows = [(printable(name), value) for name, value in facts.items()]
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, value in rows:
         if isinstance(value, dict) and value:
             click.echo(f"{indent}{name}")
             _show(value, indent + "  ")
         else:
             shown = str(value) if value not in ("", {}, None) else "-"
-            click.echo(f"{indent}{printable(name):<{width}}  {printable(shown)}")
+            click.echo(f"{indent}{name:<{width}}  {printable(shown)}")

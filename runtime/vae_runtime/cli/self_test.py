@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vae_runtime.bundle import MOST_MODEL_BYTES, ROLES_OF_A_PRIOR, Bundle, open_bundle, read_graphs
-from vae_runtime.errors import BundleError, VaeError, printable
+from vae_runtime.errors import BundleError, VaeError
 from vae_runtime.images import to_uint8
 from vae_runtime.installation import import_onnxruntime
 from vae_runtime.latent import noise
@@ -104,14 +104,14 @@ def _files(question: Question, opened: _Opened) -> tuple[str, ...]:
     else:
         maker = "who made it is not proven: compare that with what its maker says (--expect-sha256)"
     lines = [
-        printable(str(members.folder)),
+        str(members.folder),
         f"{len(graphs)} graphs, {sum(map(len, graphs.values())):,} bytes, and {others} other files: {links}",
         f"each is as it was written: its SHA-256 is the one in {SUMS}",
         f"SHA-256 of {SUMS}: {sums.sha256}",
         maker,
     ]
     if strangers:
-        lines.append(f"not of the bundle, and not looked at: {printable(', '.join(strangers))}")
+        lines.append(f"not of the bundle, and not looked at: {', '.join(strangers)}")
     return tuple(lines)
 
 
@@ -146,10 +146,10 @@ def _model(question: Question, opened: _Opened) -> tuple[str, ...]:
     model = Model(opened.bundle, question.provider, question.threads, tf32=question.tf32)
     opened.models.append(model)
     card = model.card
-    shape, precision = "x".join(map(str, card.image_shape)), printable(card.precision)
+    shape = "x".join(map(str, card.image_shape))
     return (
-        f"{card.name!r}: {shape} images, {card.latent_size} latents, {precision}; cards and graphs agree",
-        f"all graphs are of one export ({printable(card.bundle_id[:12])}) and run on {', '.join(model.providers)}",
+        f"{card.name!r}: {shape} images, {card.latent_size} latents, {card.precision}; cards and graphs agree",
+        f"all graphs are of one export ({card.bundle_id[:12]}) and run on {', '.join(model.providers)}",
     )
 
 

@@ -198,9 +198,9 @@ def test_what_a_card_says_is_shown_and_not_obeyed(vae_run: Any, gray_bundle: Pat
     """A terminal would clear its screen, and a lone surrogate could not be written at all."""
     nasty = {
         "name": "clear\x1b[2J\nnext",
+        "precision": "fp32\x1b[31m\x07\n\ud800",
         "license": "half \ud800",
-        "recipe": {"k\x07": "\u202e"},
-        "precision": "\x1b[31m\ud800",
+        "recipe": {"k\x07": "\u202e", "outer\x07": {"inner\x07": 1}},
         "bundle_id": "\x1b]0;\ud800",
     }
     changes: dict[str, bytes | None] = {
@@ -214,6 +214,12 @@ def test_what_a_card_says_is_shown_and_not_obeyed(vae_run: Any, gray_bundle: Pat
         text = done.out.decode("utf-8")
         assert all(c.isprintable() or c == "\n" for c in text)
         assert "clear" in text
+
+
+def test_what_is_wrong_is_shown_by_check_and_not_obeyed(vae_run: Any, tmp_path: Path) -> None:
+    done = vae_run("check", "gone\x07")
+    assert done.code == 3
+    assert b"FAILED  files         gone\\x07: no such bundle" in done.out
 
 
 def test_check_fails_on_a_damaged_graph(vae_run: Any, gray_bundle: Path, tmp_path: Path) -> None:
