@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import shlex
-import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +19,12 @@ from vae_runtime.cli.options import File, Name
 from vae_runtime.errors import printable
 from vae_training.busy_machine import sleep_where_busy
 from vae_training.config import MOST, Config
+from vae_training.counting import CountingLine
 from vae_training.errors import ConfigError
 from vae_training.evaluation.command import evaluate
 from vae_training.options import data_options, model_options, override, training_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from vae_training.checkpoint import Checkpoint
     from vae_training.data import ImageSet
     from vae_training.loop import Trainer
@@ -294,18 +293,8 @@ def _refuse_with_resume(options: dict[str, Any], config_file: Path | None, outpu
 def _load(config: Config, *, quiet: bool, once_of: Path | None = None) -> ImageSet:
     from vae_training.data import load_configured
 
-    progress = None if quiet or not sys.stderr.isatty() else _loading_bar()
-    return load_configured(config.data, progress, once_of=once_of)
-
-
-def _loading_bar() -> Callable[[int, int], None]:
-    """Return a callback that shows how many pictures are read."""
-
-    def show(done: int, total: int) -> None:
-        end = "\n" if done == total else ""
-        click.echo(f"\rreading pictures: {done:,} of {total:,}{end}", err=True, nl=False)
-
-    return show
+    with CountingLine(quiet=quiet) as line:
+        return load_configured(config.data, partial(line, "reading pictures"), once_of=once_of)
 
 
 def _observer(*, quiet: bool) -> Observer:

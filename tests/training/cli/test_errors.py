@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from contents import files
+from PIL import Image
 from small_commands import SMALL, VAE_TRAIN
 
 Here = Callable[..., Any]
@@ -39,6 +41,22 @@ def test_a_full_disk_is_exit_code_4_and_what_was_there_stays(
     kept = [name for name in before if name.startswith("checkpoints/")]
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
     assert vae_train_here("--resume", "done", "--epochs", 3, "-q").code == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no such terminals")
+def test_on_a_terminal_an_error_stands_on_a_line_of_its_own(folder: Path, start_python: Start) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("L", (8, 8)).save(folder / name)
+    (folder / "c.png").write_bytes(b"text")
+    ours, theirs = os.openpty()
+    line = ("--data", ".", "--image-size", 8, "--dry-run")
+    with start_python(VAE_TRAIN, *line, cwd=folder, stderr=theirs) as process:
+        os.close(theirs)
+        assert process.wait(timeout=60) == 3
+    counted, said, _ = os.read(ours, 10_000).decode().split("\r\n")
+    os.close(ours)
+    assert counted.endswith("reading pictures: 2 of 3")
+    assert said.startswith("vae-train: error: c.png: not a picture")
 
 
 @pytest.mark.skipif(not Path("/sys/kernel").exists(), reason="needs a folder nobody can write to")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +14,10 @@ from vae_runtime.cli.logs import show_logs
 from vae_runtime.cli.options import File, Name, whole_number
 from vae_runtime.errors import printable
 from vae_training.busy_machine import sleep_where_busy
+from vae_training.counting import CountingLine
 
 if TYPE_CHECKING:
     from vae_training.evaluation.comparing import Evaluation
-    from vae_training.evaluation.measuring import Progress
 
 # PyTorch and what stands on it are imported inside: --help does not wait for them.
 
@@ -113,14 +112,10 @@ def evaluate(
 
     respect_quota()
     bundle = find_writable_bundle(source) if readme else None
-    evaluation = compare(
-        source,
-        against,
-        Images(data, array, groups),
-        Settings(**amounts, faces=faces),
-        _progress(quiet=quiet),
-        alone=alone,
-    )
+    with CountingLine(quiet=quiet) as line:
+        evaluation = compare(
+            source, against, Images(data, array, groups), Settings(**amounts, faces=faces), line, alone=alone
+        )
     sha256 = _write(evaluation, json_file, pictures, bundle, overwrite=overwrite)
     click.echo(evaluation.report.as_text())
     if bundle:
@@ -165,14 +160,3 @@ def _write(
         if bundle:
             return write_evaluation(bundle, report.as_markdown(), measured=evaluation.sha256)
     return ""
-
-
-def _progress(*, quiet: bool) -> Progress:
-    if quiet or not sys.stderr.isatty():
-        return lambda *_: None
-
-    def show(what: str, done: int, total: int) -> None:
-        end = "\n" if done == total else ""
-        click.echo(f"\r\x1b[K{what}: {done:,} of {total:,}{end}", err=True, nl=False)
-
-    return show
