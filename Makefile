@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := training export runtime tests benchmarks data
 
-.PHONY: help demo test test-lowest test-runtime check coverage format bench bench-check gpu fuzz soak wheel clean
+.PHONY: help demo test test-lowest test-runtime check coverage format bench bench-check gpu fuzz soak mutants wheel clean
 
 help:
 	@echo "make demo          install, train on the embedded faces, export, and draw new faces"
@@ -31,6 +31,7 @@ help:
 	@echo "make gpu           everything that needs an NVIDIA GPU: tests, parity and benchmarks on CUDA"
 	@echo "make fuzz SECONDS=60 SEED=0      mutated files against everything that reads files"
 	@echo "make soak ONLY=L3,L7             long runs and faults, a table of figure against limit; by default all"
+	@echo "make mutants ONLY=wire.py        small changes to the scanner and the bundle's reader, which tests must notice"
 	@echo "make wheel         build the wheel into dist/"
 
 $(STAMP): pyproject.toml
@@ -100,6 +101,14 @@ fuzz: $(STAMP)
 
 soak: $(STAMP)
 	$(BIN)/python tests/soak --only '$(ONLY)'
+
+# An environment of its own, with what makes the mutants; its tests come first, since there they see all of it.
+mutants: MUTATION = $(VENV)-mutation
+mutants:
+	$(PYTHON) -m venv $(MUTATION)
+	$(MUTATION)/bin/python -m pip install --quiet '$(TORCH)' -e '.[cpu,train,dev,mutation]'
+	OMP_NUM_THREADS=1 $(MUTATION)/bin/python -m pytest -q tests/mutation
+	OMP_NUM_THREADS=1 $(MUTATION)/bin/python tests/mutation --only '$(ONLY)'
 
 wheel: $(STAMP)
 	$(BIN)/python -m build --wheel

@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+from broken import ONE
+
+
+def test_one_is_one() -> None:
+    assert ONE == 1

@@ -1,0 +1,3 @@
+"""A file that its tests never import."""
+
+ONE = 1

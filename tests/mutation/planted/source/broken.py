@@ -1,0 +1,3 @@
+"""A file whose tests fail as it is."""
+
+ONE = 2
