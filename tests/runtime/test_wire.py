@@ -100,6 +100,7 @@ def test_a_run_of_floats_that_is_not_whole_is_refused() -> None:
         (b"\x88\x00\x01", "a number in an unusual form at byte 0"),  # field 1, its tag a byte too long
         (raw_field(7, 2, b""), "a number that does not end at byte 1"),
         (raw_field(7, 2, b"\x7f"), "a value of 127 bytes where 0 are left at byte 0"),
+        (raw_field(7, 2, b"\x7f12345"), "a value of 127 bytes where 5 are left at byte 0"),
         (raw_field(7, 2, varint(2**64 - 1) + b"123"), f"a value of {2**64 - 1} bytes where 3 are left at byte 0"),
         (raw_field(7, 0, b"\x01"), "ModelProto.graph of wire type 0 at byte 0"),
         (raw_field(1, 2, b"\x00"), "ModelProto.ir_version of wire type 2"),
