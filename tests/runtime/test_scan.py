@@ -123,6 +123,10 @@ PASSES = {
         0,
     ),
     "a number of outputs of what is not split": (with_attribute((3, 5), (20, 2), name="num_outputs"), 0),
+    "strides of what has none": (
+        model(*[(1, onnx.node("Relu", ["x"], ["y"], onnx.ints_attribute("strides", [64, 64])))] * 9),
+        0,
+    ),
     "a cast to float16": (with_attribute((3, 10), (20, 2), operator="Cast", name="to"), 0),
     "a cast without a type": (model((1, onnx.node("Cast", ["x"], ["y"]))), 0),
     "the most nodes": (model(*[(1, RELU)] * MOST_NODES), 0),
@@ -142,6 +146,10 @@ PASSES = {
         0,
     ),
     "what is no type, since nothing is cast": (with_attribute((3, 8), (20, 2), name="to"), 0),
+    "what is no type, since nothing is cast but added": (
+        with_attribute((3, 8), (20, 2), operator="Add", name="to"),
+        0,
+    ),
     "the most inputs": (model((1, onnx.node("Concat", ["x"] * MOST_INPUTS, ["y"] * MOST_INPUTS))), 0),
 }
 
