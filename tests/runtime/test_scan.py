@@ -67,7 +67,7 @@ PASSES = {
                     ["x"],
                     ["y"],
                     onnx.message((1, "f"), (20, 1)) + onnx.raw_field(2, 5, bytes(4)),
-                    onnx.message((1, "i"), (3, 2**64 - 1), (20, 2), (13, "about it")),
+                    onnx.message((1, "i"), (3, 2**64 - 1), (20, 2), (13, "about this")),
                     onnx.message((1, "s"), (4, "text"), (20, 3)),
                     onnx.message((1, "t"), (5, onnx.constant("t", np.ones(5, np.float32))), (20, 4)),
                     onnx.message((1, "floats"), (7, bytes(12)), (20, 6)),
