@@ -8,9 +8,9 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 
-# Identity for equality and the other way round: they differ only for values that are equal and not the same, which
-# small numbers, names from the source, None and types never are. It would be a question to Python and not to us.
-_SAME_IN_OUR_CODE = tuple(
+# Identity for equality and the other way round: they differ only for values that are equal and not the same. Nearly
+# all that is compared here are small numbers, names from the source, None and types, of which Python keeps one each.
+_SAME_TO_PYTHON = tuple(
     f"core/ReplaceComparisonOperator_{change}" for change in ("Eq_Is", "NotEq_IsNot", "Is_Eq", "IsNot_NotEq")
 )
 _NOTHING = ("core/NoOp",)
@@ -20,7 +20,7 @@ def mutations(source: str) -> Iterator[str]:
     """Yield the source with one change in it, for each change that there is, always in the same order."""
     tree = get_ast(source)
     for name in sorted(operator_names()):
-        if name in (*_NOTHING, *_SAME_IN_OUR_CODE) or get_operator(name).arguments():
+        if name in (*_NOTHING, *_SAME_TO_PYTHON) or get_operator(name).arguments():
             continue
         operator = get_operator(name)()
         places = sum(1 for node in ast_nodes(tree) for _ in operator.mutation_positions(node))
