@@ -246,6 +246,15 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path: Path
     assert refused.value.exit_code == 5
 
 
+def test_weights_that_only_64_bits_hold_are_not_loaded() -> None:
+    broken = {name: tensor.double() for name, tensor in weights().items()}
+    assert equal(model_from_weights(CONFIG.model, broken, "here").state_dict(), weights())
+    broken["decoder.fc.bias"][1] = 1e300
+    with pytest.raises(CheckpointError, match=r"here: decoder\.fc\.bias hold NaN or infinite") as refused:
+        model_from_weights(CONFIG.model, broken, "here")
+    assert refused.value.exit_code == 5
+
+
 def test_a_model_is_filled_with_the_weights() -> None:
     assert equal(model_from_weights(CONFIG.model, weights(4), "here").state_dict(), weights(4))
 

@@ -220,15 +220,20 @@ def likelihood_from_checkpoint(checkpoint: Checkpoint) -> Likelihood:
     """Build the likelihood that a run was trained with, with the noise scale that it has come to.
 
     Raises:
-        CheckpointError: a tensor of the likelihood is missing, of another shape, or not finite.
+        CheckpointError: a tensor of the likelihood is missing, of another shape, or no logarithm of a scale.
     """
     likelihood = Likelihood(checkpoint.config.training)
     for name, value in likelihood.state_dict().items():
         found = checkpoint.training.get(f"{LIKELIHOOD}{name}")
-        if found is None or found.shape != value.shape or not bool(torch.isfinite(found).all()):
+        if found is None or found.shape != value.shape or not _is_log_scale(found):
             raise CheckpointError(f"{checkpoint.path}: holds no fitting {name} of its likelihood")
         value.copy_(found)
     return likelihood.eval().requires_grad_(False)
+
+
+def _is_log_scale(value: Tensor) -> bool:
+    """Tell whether float32 holds the number that it is the logarithm of, and one divided by it."""
+    return bool(torch.isfinite(value.float().abs().exp()).all())
 
 
 def require_fit(config: ModelConfig, weights: Mapping[str, Tensor], source: str) -> None:
@@ -259,7 +264,8 @@ def _require_shapes(
 
 
 def _require_finite(weights: Mapping[str, Tensor], source: str) -> None:
-    broken = not_finite(weights)
+    # As models hold them: a number of 64 bits may be infinite there.
+    broken = not_finite({name: tensor.float() for name, tensor in weights.items()})
     if broken:
         raise NonFiniteWeightsError(f"{source}: {broken} hold NaN or infinite values; they are of no use")
 

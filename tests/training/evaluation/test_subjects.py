@@ -164,7 +164,9 @@ def test_the_ends_of_a_way_through_a_flow_are_what_they_were_to_the_last_bit(run
         np.testing.assert_array_equal(subject.latent_path(ends, 9)[[0, -1]], ends)
 
 
-@pytest.mark.parametrize("kept", [None, torch.tensor(float("nan")), torch.zeros(2)])
+@pytest.mark.parametrize(
+    "kept", [None, torch.tensor(float("nan")), torch.zeros(2), torch.tensor(1e30), torch.tensor(-1e30)]
+)
 def test_a_run_without_a_fitting_spread_of_its_pixels_is_refused(run: Path, kept: Tensor | None) -> None:
     checkpoint = read_checkpoint(run)
     training = {} if kept is None else {"likelihood.log_scale": kept}
