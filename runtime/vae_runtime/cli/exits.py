@@ -62,9 +62,31 @@ def run_command(command: click.Command, name: str, arguments: Sequence[str] | No
             code = command.invoke(context)
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last resort of a process
-        code = _end(error, name)
+        code = _end(_stop_behind(error) or error, name)
     _give_up_streams_that_fail()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stop_behind(error: BaseException) -> BaseException | None:
+    """Return what a signal raised, where an error is only what a library made of that; else None.
+
+    One that is stopped in the middle of an import may fail with anything.
+    """
+    seen: list[BaseException] = []
+    ahead: list[BaseException | None] = [error]
+    while ahead:
+        found = ahead.pop()
+        if found is None or any(found is known for known in seen):
+            continue
+        if isinstance(found, (KeyboardInterrupt, _Terminated)):
+            return found
+        seen.append(found)
+        ahead += [found.__cause__, found.__context__]
+    return None
+
+
+class _Terminated(SystemExit):
+    """SIGTERM came; an exception, so that temporary files are taken away on the way out."""
 
 
 @functools.singledispatch
@@ -110,6 +132,11 @@ def _(error: click.UsageError, name: str) -> int:
 def _(error: BaseException, name: str) -> int:  # noqa: ARG001 - as all of them
     _say(name, "interrupted")
     return INTERRUPTED
+
+
+@_end.register
+def _(error: _Terminated, name: str) -> int:  # noqa: ARG001 - as all of them
+    return TERMINATED
 
 
 @_end.register
@@ -186,5 +213,4 @@ def _debug() -> None:
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    # As an exception, so that temporary files are taken away on the way out.
-    sys.exit(TERMINATED)
+    raise _Terminated(TERMINATED)

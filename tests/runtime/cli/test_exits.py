@@ -105,6 +105,25 @@ def test_every_error_has_its_code_and_one_line(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("cause", [True, False])
+def test_a_library_that_a_signal_made_fail_does_not_hide_the_signal(
+    capsys: pytest.CaptureFixture[str], number: signal.Signals, code: int, cause: bool
+) -> None:
+    def work() -> None:
+        try:
+            try:
+                signal.raise_signal(number)
+            finally:  # as torch asks for what an import that was stopped has not made
+                raise AttributeError("module has no attribute")
+        except AttributeError as error:
+            raise RuntimeError("could not be traced") from (error if cause else None)
+
+    left, out, err = end_of(work, capsys)
+    assert (left, out) == (code, "")
+    assert err == ("test: error: interrupted\n" if number == signal.SIGINT else "")
+
+
 @pytest.mark.parametrize(("result", "code"), [(None, 0), ("text", 0), (7, 7)])
 def test_an_action_that_ends_well_leaves_with_0_or_its_number(
     capsys: pytest.CaptureFixture[str], result: object, code: int
