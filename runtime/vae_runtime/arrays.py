@@ -27,7 +27,8 @@ import numpy as np
 import numpy.lib.format as npy_format
 import numpy.typing as npt
 
-from vae_runtime.errors import InputError, one_line
+from vae_runtime.errors import InputError, ResourceLimitError, VaeError, one_line
+from vae_runtime.memory import require_memory
 
 Array = npt.NDArray[Any]
 
@@ -92,6 +93,7 @@ def read_npy(path: Path) -> Array:
     Raises:
         InputError: missing, not a regular file, not .npy, cut short, longer than its header says,
             or of a data type that is not plain numbers.
+        ResourceLimitError: it does not fit into memory.
     """
     with open_npy(path) as (file, header):
         file.seek(header.offset)
@@ -119,7 +121,7 @@ def read_one_of_npz(path: Path, name: str) -> Array:
     """Read the array called `name` of a .npz archive, or the only one that is in it, whatever it is called.
 
     Raises:
-        InputError: as `read_npz`.
+        InputError, ResourceLimitError: as `read_npz`.
     """
     with _open_archive(path) as archive:
         members = _members(archive, path)
@@ -133,6 +135,7 @@ def read_npz(path: Path, name: str | None = None) -> dict[str, Array]:
     Raises:
         InputError: missing, not an archive of arrays, damaged, with two arrays of one name, or without an
             array of that name.
+        ResourceLimitError: they do not fit into memory.
     """
     with _open_archive(path) as archive:
         members = _members(archive, path)
@@ -164,7 +167,7 @@ def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
         try:
             with zipfile.ZipFile(file) as archive:
                 yield archive
-        except InputError:
+        except VaeError:
             raise
         except _ARCHIVE_ERRORS as error:
             raise InputError(f"{path}: not a complete .npz archive of numbers ({one_line(error)})") from error
@@ -214,7 +217,12 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) ->
 
 def _read_numbers(file: IO[bytes], header: NpyHeader, source: str) -> Array:
     """Read what follows the header into a new array."""
-    flat = np.empty(header.count, header.dtype)
+    size = header.count * header.dtype.itemsize
+    require_memory(size, source)
+    try:
+        flat = np.empty(header.count, header.dtype)
+    except MemoryError as error:
+        raise ResourceLimitError(f"{source}: its {size} bytes do not fit into memory") from error
     read = fill(flat, file)
     if read < flat.nbytes:
         raise InputError(f"{source}: ended after {header.offset + read} of {header.total_bytes} bytes")

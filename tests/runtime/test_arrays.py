@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vae_runtime import InputError, arrays
+from vae_runtime import InputError, ResourceLimitError, arrays
 from vae_runtime.arrays import npz_shapes, read_npy, read_npz
 
 Array = npt.NDArray[Any]
@@ -228,6 +228,33 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         tmp_path,
     )
     assert int(finished.stdout) < 10_000, finished.stderr  # KiB
+
+
+@pytest.mark.parametrize(("read", "name"), [(read_npy, "a.npy"), (read_npz, "a.npz")])
+def test_an_array_larger_than_the_memory_that_is_left_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Any, name: str
+) -> None:
+    np.save(tmp_path / "a.npy", SIX)
+    np.savez(tmp_path / "a.npz", six=SIX)
+    monkeypatch.setattr("vae_runtime.arrays.fill", None)
+    monkeypatch.setattr("vae_runtime.memory.ALWAYS_TRIED", 0)
+    monkeypatch.setattr("vae_runtime.memory.memory_left", lambda: 23)
+    with pytest.raises(ResourceLimitError, match=rf"not enough memory \(.*{name}.* would take"):
+        read(tmp_path / name)
+
+
+@pytest.mark.parametrize(("read", "name"), [(read_npy, "a.npy"), (read_npz, "a.npz")])
+def test_an_array_that_is_given_no_memory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Any, name: str
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise MemoryError("Unable to allocate 24 bytes")
+
+    np.save(tmp_path / "a.npy", SIX)
+    np.savez(tmp_path / "a.npz", six=SIX)
+    monkeypatch.setattr(np, "empty", no_memory)
+    with pytest.raises(ResourceLimitError, match=rf"{name}.*: its 24 bytes do not fit into memory"):
+        read(tmp_path / name)
 
 
 def test_arrays_of_an_archive_come_back_by_name(tmp_path: Path) -> None:

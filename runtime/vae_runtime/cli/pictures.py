@@ -11,9 +11,10 @@ from __future__ import annotations
 import errno
 import io
 import logging
+import math
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,6 +31,7 @@ from vae_runtime.errors import (
     one_line,
     printable,
 )
+from vae_runtime.memory import require_memory
 
 _log = logging.getLogger(__name__)
 
@@ -119,13 +121,21 @@ def list_pictures(paths: Iterable[Path]) -> list[Path]:
     return files
 
 
-def load_pictures(files: Iterable[Path], height: int, width: int, channels: int) -> Pixels:
+def load_pictures(files: Sequence[Path], height: int, width: int, channels: int) -> Pixels:
     """Read picture files, in order, as one array.
 
     Returns:
         (N, height, width) or (N, height, width, 3) uint8.
+
+    Raises:
+        InputError, EnvironmentProblem, ResourceLimitError: as `load_picture`.
     """
-    return np.stack([load_picture(path, height, width, channels) for path in files])
+    shape = (len(files), height, width, *([] if channels == 1 else [channels]))
+    require_memory(math.prod(shape), f"{len(files)} pictures of {height}x{width}")
+    pictures = np.empty(shape, np.uint8)
+    for picture, path in zip(pictures, files, strict=True):
+        picture[...] = load_picture(path, height, width, channels)
+    return pictures
 
 
 def _read(path: Path) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vae_runtime import InputError
+from vae_runtime import InputError, ResourceLimitError
 from vae_runtime.cli.pictures import find_pictures, list_pictures, load_picture, load_pictures
 
 GRAY = (np.arange(96, dtype=np.uint8) * 2).reshape(8, 12)
@@ -264,6 +264,15 @@ def test_pictures_of_mixed_sizes_become_one_array(tmp_path: Path) -> None:
     assert load_pictures(files, 8, 12, 1).shape == (3, 8, 12)
     assert load_pictures(files, 8, 12, 3).shape == (3, 8, 12, 3)
     assert load_pictures(files, 8, 12, 1)[:, 0, 0].tolist() == [5, 8, 40]
+
+
+def test_pictures_larger_than_the_memory_that_is_left_are_refused_unread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("vae_runtime.memory.ALWAYS_TRIED", 0)
+    monkeypatch.setattr("vae_runtime.memory.memory_left", lambda: 23)
+    with pytest.raises(ResourceLimitError, match=r"\(1 pictures of 4x2 would take"):
+        load_pictures([Path("gone.png")], 4, 2, 3)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are text there")

@@ -193,6 +193,16 @@ def test_a_set_that_no_memory_holds_is_refused_before_a_picture_is_decoded(
     assert e.value.exit_code == 4
 
 
+def test_a_set_larger_than_the_memory_that_is_left_is_refused_before_a_picture_is_decoded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "b.png").write_bytes(b"text")
+    monkeypatch.setattr("vae_runtime.memory.ALWAYS_TRIED", 0)
+    monkeypatch.setattr("vae_runtime.memory.memory_left", lambda: 23)
+    with pytest.raises(EnvironmentProblem, match=r"holiday: 2 pictures of 8x8 would take"):
+        load_images(str(folder), image_size=SIZE)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
 def test_a_folders_name_that_is_not_utf8_becomes_text_that_a_card_can_hold(tmp_path: Path) -> None:
     pictures = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from vae_runtime.cli.pictures import find_pictures, load_picture
 from vae_runtime.errors import InputError, one_line
+from vae_runtime.memory import require_memory
 from vae_runtime.threads import available_processors
 from vae_training.data.image_set import ImageSet, Pictures, Progress, Size, short_name
 from vae_training.errors import DataError
@@ -44,13 +46,16 @@ def load_folder(
 
     Raises:
         DataError, InputError: no size given, no pictures, or one that cannot be read.
+        ResourceLimitError: they do not fit into memory.
     """
     if image_size is None:
         raise DataError(
             f"{folder}: pictures of a folder may differ in size; say which all get, e.g. --image-size 64"
         )
     files = find_pictures(folder)
-    images = np.empty((len(files), *image_size, channels or 3), np.uint8)
+    shape = (len(files), *image_size, channels or 3)
+    require_memory(math.prod(shape), f"{folder}: {len(files)} pictures of {'x'.join(map(str, image_size))}")
+    images = np.empty(shape, np.uint8)
 
     def decode(index: int) -> InputError | None:
         try:
