@@ -75,7 +75,7 @@ def find_bundle(name_or_path: str | os.PathLike[str]) -> Path:
         )
     if not path.is_dir():
         raise _not_a_folder(path)
-    if not os.path.lexists(path / SUMS):
+    if not _holds_sums(path):
         raise BundleError(
             f"{path}: not a bundle: it holds no {SUMS}; expected a folder that vae-export wrote, "
             f"or a shipped model ({names})"
@@ -176,6 +176,16 @@ def _not_a_folder(path: Path) -> BundleError:
             return BundleError(f"{path}: is a zip archive; unpack it first and give the folder")
     hint = f"; give its folder: {path.parent}" if (path.parent / SUMS).is_file() else ""
     return BundleError(f"{path}: is a file; expected a bundle's folder{hint}")
+
+
+def _holds_sums(folder: Path) -> bool:
+    try:
+        (folder / SUMS).lstat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:  # such as a folder that others may not look into
+        raise unreadable(folder, error) from error
+    return True
 
 
 def _exists(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import zipfile
@@ -225,3 +226,15 @@ def test_what_is_no_name_at_all_is_refused(name: Any) -> None:
     assert str(refused.value) == (
         f"{name!r} is no bundle; expected the name of a shipped model or a folder's path"
     )
+
+
+def test_a_folder_that_may_not_be_looked_into_is_not_said_to_hold_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    (tmp_path / "private").mkdir()
+    monkeypatch.setattr(Path, "lstat", refuse)
+    with pytest.raises(BundleError, match=r"private: cannot be read \(Permission denied\)$"):
+        find_bundle(tmp_path / "private")
