@@ -74,6 +74,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "an SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', UNREADABLE),
     "a picture of no kind on the list": (saved(GRAY, "PCX"), UNREADABLE),
     "no pixels": (png(0, 8), UNREADABLE),
+    "no palette": (png(12, 8, bytes(13) * 8, colour=3), UNREADABLE),
     "100 million pixels": (png(10_000, 10_000), "10000x10000 pixels; expected at most 89478485 in all"),
     "400 million pixels": (png(20_000, 20_000), UNREADABLE),
     "4 billion a side": (png(0xFFFFFFFF, 0xFFFFFFFF), UNREADABLE),

@@ -94,6 +94,7 @@ def load_picture(path: Path, height: int, width: int, channels: int) -> Pixels:
         with libtiff.errors_raised(), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _refuse_bombs(path, image)
             _refuse_other_depths(path, image)
+            _refuse_lost_palettes(path, image)
             _mention_other_frames(path, image)
             opened = ImageOps.exif_transpose(image)
             pixels = _to_eight_bits(path, opened, "L" if channels == 1 else "RGB", file_format=image.format)
@@ -191,6 +192,11 @@ def _refuse_other_depths(path: Path, image: Image.Image) -> None:
     if bits != 16 or inverted:
         found = f"gray of {bits} bits{' in which 0 is white' if inverted else ''}"
         raise InputError(f"{path}: {found}; expected 8 bits, or 16 in which 0 is black")
+
+
+def _refuse_lost_palettes(path: Path, image: Image.Image) -> None:
+    if image.mode == "P" and image.palette is None:  # of a damaged PNG; Pillow takes all of it for black
+        raise InputError(f"{path}: not a picture that can be read (its pixels number colours of no palette)")
 
 
 def _mention_other_frames(path: Path, image: Image.Image) -> None:
