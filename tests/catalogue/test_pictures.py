@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import struct
 import sys
 import zlib
@@ -228,6 +229,46 @@ def test_bad_pictures_are_left_out_and_listed_on_demand(run: Callable[..., Ended
     Path("folder/good.png").unlink()
     assert run(f"{TRAIN} --skip-bad").err.endswith("error: folder: none of 2 pictures can be read\n")
     assert not Path("run").exists()
+
+
+READERS = {
+    "encode": "vae-run encode BAD",
+    "score": "vae-run score BAD",
+    "reconstruct": "vae-run reconstruct BAD",
+    "edit": "vae-run edit BAD --direction way.npy --strength 1",
+    "inpaint": "vae-run inpaint BAD --box 0,0,2,2",
+    "denoise": "vae-run denoise BAD --noise-scale 0.1",
+    "direction": "vae-run direction --with BAD --without white.png",
+}
+
+
+@pytest.mark.parametrize("line", READERS.values(), ids=READERS)
+def test_so_are_those_that_a_model_is_to_work_on(run: Callable[..., Ended], line: str) -> None:
+    good = [saved(np.full((8, 12), level, np.uint8), "PNG") for level in (40, 200)]
+    folder_of({"a.png": good[0], "b.png": b"text", "c.png": b"", "d.png": good[1]})
+    shutil.copytree("folder", "good", ignore=shutil.ignore_patterns("[bc].png"))
+    Path("white.png").write_bytes(saved(np.full((8, 12), 255, np.uint8), "PNG"))
+    np.save("way.npy", np.ones(3, np.float32))
+    assert run(f"{line} --model BUNDLE -o expected.npy", "good").code == 0
+    refused = run(f"{line} --model BUNDLE -o found.npy", "folder")
+    assert (refused.code, refused.err.count("\n")) == (3, 1)
+    assert "folder/b.png: not a picture" in refused.err
+    assert not Path("found.npy").exists()
+    ended = run(f"{line} --model BUNDLE -o found.npy --skip-bad", "folder")
+    assert ended.code == 0
+    first, second, count, *_ = ended.err.splitlines()
+    assert first.startswith("vae-run: left out: folder/b.png: not a picture")
+    assert second.startswith("vae-run: left out: folder/c.png: not a picture")
+    assert count == "vae-run: left out 2 of 4 pictures"
+    assert Path("found.npy").read_bytes() == Path("expected.npy").read_bytes()
+
+
+def test_where_no_picture_is_good_there_is_nothing_to_work_on(run: Callable[..., Ended]) -> None:
+    folder_of({"a.png": b"text", "b.png": b""})
+    ended = run(f"{FILE} --skip-bad", "folder")
+    assert ended.code == 3
+    assert ended.err.endswith("vae-run: error: none of 2 pictures can be read\n")
+    assert Path("out.npy").read_bytes() == b"the work of a week"
 
 
 def test_what_is_logged_of_a_folder_is_one_line_that_commands_no_terminal(run: Callable[..., Ended]) -> None:

@@ -17,6 +17,7 @@ from vae_runtime.cli.shared import (
     model_options,
     output_options,
     picture_options,
+    skip_bad_option,
 )
 from vae_runtime.cli.work import Work
 
@@ -31,6 +32,7 @@ _STEPS = 5  # from one strength to another
               help="Images that have it: a picture, a folder, a .npy or .npz. May be given several times.")  # fmt: skip
 @click.option("--without", "lack", multiple=True, required=True, type=File(),
               help="Images that do not.")  # fmt: skip
+@skip_bad_option
 @output_options("direction.npz", arrays_only=True)
 @finite_option
 @model_options
@@ -46,9 +48,8 @@ def direction(have: tuple[Path, ...], lack: tuple[Path, ...], **options: Any) ->
     with Work(options, arrays_only=True) as work:
         from vae_runtime.attributes import attribute_direction
         from vae_runtime.cli.directions import mean_latent, write_direction
-        from vae_runtime.cli.inputs import read_images
 
-        groups = [read_images(paths, work.model) for paths in (have, lack)]
+        groups = [work.read_images(paths) for paths in (have, lack)]
         means = []
         for group in groups:
             work.given = group
@@ -68,6 +69,7 @@ def direction(have: tuple[Path, ...], lack: tuple[Path, ...], **options: Any) ->
     "--steps", type=click.IntRange(2, MOST), help=f"How many, from LOW to HIGH. [default: {_STEPS}]"
 )
 @limit_option
+@skip_bad_option
 @picture_options
 @output_options("edited.png")
 @finite_option
@@ -112,6 +114,7 @@ def edit(
     "--seed", type=click.IntRange(0), help="Draw from what is probable. [default: the most probable]"
 )
 @limit_option
+@skip_bad_option
 @picture_options
 @output_options("inpainted.png")
 @finite_option
@@ -146,6 +149,7 @@ def inpaint(
 @click.option("--noise-scale", type=Number(0, 10, min_open=True), required=True,
               help="Standard deviation of the noise in a pixel, pixels being 0 to 1.")  # fmt: skip
 @limit_option
+@skip_bad_option
 @picture_options
 @output_options("denoised.png")
 @finite_option

@@ -22,13 +22,16 @@ _ARRAYS = (".npy", ".npz")
 _LONGEST_SEED = 1000  # digits; Python itself turns no more than 4,300 into a number
 
 
-def read_images(paths: Sequence[Path], model: Model, limit: int | None = None) -> Rows:
+def read_images(
+    paths: Sequence[Path], model: Model, limit: int | None = None, *, skip_bad: bool = False
+) -> Rows:
     """Read pictures, folders of pictures, or one .npy or .npz (its `images`, or its only array), in the model's shape.
 
     Args:
         paths: what was typed.
         model: tells the shape that picture files are cropped and resized to.
         limit: take only the first so many.
+        skip_bad: leave out, and log, files that are no pictures, instead of failing.
 
     Returns:
         Pictures (N, H, W[, C]) uint8, or images (N, C, H, W); what the numbers are is for the model to check.
@@ -41,8 +44,10 @@ def read_images(paths: Sequence[Path], model: Model, limit: int | None = None) -
         raise InputError(f"{arrays[0]}: one array goes alone; expected it, or pictures and folders of them")
     if not arrays:
         channels, height, width = model.card.image_shape
-        files = list_pictures(paths)[:limit]
-        return Rows(load_pictures(files, height, width, channels), names=files)
+        files, pictures = load_pictures(
+            list_pictures(paths)[:limit], height, width, channels, skip_bad=skip_bad
+        )
+        return Rows(pictures, names=files)
     rows = _open_rows(arrays[0], "images", limit)
     with _named(arrays[0]):
         require_images(rows.dtype, rows.full_shape, model.card.image_shape)

@@ -22,6 +22,7 @@ from vae_runtime.cli.shared import (
     model_options,
     output_options,
     picture_options,
+    skip_bad_option,
 )
 from vae_runtime.cli.work import Work, open_model
 from vae_runtime.errors import printable
@@ -125,6 +126,7 @@ def interpolate(
 @vae_run.command()
 @images_argument
 @limit_option
+@skip_bad_option
 @picture_options
 @output_options("reconstruction.png")
 @finite_option
@@ -151,6 +153,7 @@ def reconstruct(images: tuple[Path, ...], limit: int | None, **options: Any) -> 
 @vae_run.command()
 @images_argument
 @limit_option
+@skip_bad_option
 @output_options("latents.npy", arrays_only=True)
 @finite_option
 @model_options
@@ -182,6 +185,7 @@ def decode(latents: Path, **options: Any) -> None:
 @vae_run.command()
 @images_argument
 @limit_option
+@skip_bad_option
 @click.option(
     "--above",
     type=Number(0, 100, max_open=True),

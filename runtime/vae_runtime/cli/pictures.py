@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import logging
 import math
 import os
@@ -122,21 +123,63 @@ def list_pictures(paths: Iterable[Path]) -> list[Path]:
     return files
 
 
-def load_pictures(files: Sequence[Path], height: int, width: int, channels: int) -> Pixels:
+def load_pictures(
+    files: Sequence[Path], height: int, width: int, channels: int, *, skip_bad: bool = False
+) -> tuple[Sequence[Path], Pixels]:
     """Read picture files, in order, as one array.
 
+    Args:
+        files: their paths.
+        height: of all of them, as `load_picture` brings them to it.
+        width: the same.
+        channels: 1 or 3.
+        skip_bad: log a file that is no picture, and leave it out, instead of failing.
+
     Returns:
-        (N, height, width) or (N, height, width, 3) uint8.
+        The files that were read, and their pictures, (N, height, width) or (N, height, width, 3) uint8.
 
     Raises:
-        InputError, EnvironmentProblem, ResourceLimitError: as `load_picture`.
+        InputError: as `load_picture`; or no file can be read.
+        EnvironmentProblem, ResourceLimitError: as `load_picture`.
     """
     shape = (len(files), height, width, *([] if channels == 1 else [channels]))
     require_memory(math.prod(shape), f"{len(files)} pictures of {height}x{width}")
     pictures = np.empty(shape, np.uint8)
+    failures: list[InputError | None] = []
     for picture, path in zip(pictures, files, strict=True):
-        picture[...] = load_picture(path, height, width, channels)
-    return pictures
+        try:
+            picture[...] = load_picture(path, height, width, channels)
+            failures.append(None)
+        except InputError as error:
+            if not skip_bad:
+                raise
+            failures.append(error)
+    good = leave_out(failures)
+    return (files, pictures) if all(good) else (list(itertools.compress(files, good)), pictures[good])
+
+
+def leave_out(failures: Sequence[InputError | None], folder: str = "") -> npt.NDArray[np.bool_]:
+    """Tell which of some pictures could be read, and log what was wrong with the others, and how many they are.
+
+    Args:
+        failures: of each picture, None where there was none.
+        folder: where they all are, for messages.
+
+    Returns:
+        (N,) bool, True for those that could be read.
+
+    Raises:
+        InputError: there is none among them.
+    """
+    where = f"{folder}: " if folder else ""
+    bad = [failure for failure in failures if failure is not None]
+    for failure in bad:
+        _log.warning("left out: %s", one_line(failure))
+    if failures and len(bad) == len(failures):
+        raise InputError(f"{where}none of {len(bad)} pictures can be read")
+    if bad:
+        _log.warning("%sleft out %d of %d pictures", where, len(bad), len(failures))
+    return np.array([failure is None for failure in failures], dtype=bool)
 
 
 def _read(path: Path) -> bytes:

@@ -89,6 +89,10 @@ limit_option = click.option(
     "-n", "--n", "limit", type=click.IntRange(1, MOST), help="Take only the first so many."
 )
 
+skip_bad_option = click.option(
+    "--skip-bad", is_flag=True, help="Leave out, and name, pictures that cannot be read."
+)
+
 finite_option = click.option(
     "--check-finite/--no-check-finite",
     default=True,

@@ -46,6 +46,7 @@ class Work:
         self._options = dict(options)
         take = self._options.pop
         name, self.quiet = take("output"), take("quiet")
+        self._skip_bad = take("skip_bad", False)
         as_float = take("as_float", False)
         places = {place: take(place, None) for place in ("rows", "columns")}
         self.layout = Layout(**places, padding=take("padding", 0), scale=take("scale", 1))
@@ -76,11 +77,11 @@ class Work:
         if isinstance(error, NumbersError) and self.given is not None and self.given.path is not None:
             raise NumbersError(f"{self.given.path}: {error}") from error
 
-    def read_images(self, paths: Sequence[Path], limit: int | None) -> Rows:
+    def read_images(self, paths: Sequence[Path], limit: int | None = None) -> Rows:
         """Read the images that the model is to work on; arguments and errors are those of `inputs.read_images`."""
         from vae_runtime.cli.inputs import read_images
 
-        self.given = read_images(paths, self.model, limit)
+        self.given = read_images(paths, self.model, limit, skip_bad=self._skip_bad)
         return self.given
 
     def write_images(self, batches: Iterable[Any], count: int, what: str) -> None:

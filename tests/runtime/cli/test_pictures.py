@@ -261,9 +261,9 @@ def test_a_folder_that_cannot_be_searched_is_refused_and_not_left_out(
 
 def test_pictures_of_mixed_sizes_become_one_array(tmp_path: Path) -> None:
     files = [saved(tmp_path, Image.new("L", (side, 2 * side), side), f"{side}.png") for side in (5, 8, 40)]
-    assert load_pictures(files, 8, 12, 1).shape == (3, 8, 12)
-    assert load_pictures(files, 8, 12, 3).shape == (3, 8, 12, 3)
-    assert load_pictures(files, 8, 12, 1)[:, 0, 0].tolist() == [5, 8, 40]
+    assert load_pictures(files, 8, 12, 1)[1].shape == (3, 8, 12)
+    assert load_pictures(files, 8, 12, 3)[1].shape == (3, 8, 12, 3)
+    assert load_pictures(files, 8, 12, 1)[1][:, 0, 0].tolist() == [5, 8, 40]
 
 
 def test_pictures_larger_than_the_memory_that_is_left_are_refused_unread(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageOps
 
-from vae_runtime.errors import EnvironmentProblem
+from vae_runtime.errors import EnvironmentProblem, InputError
 from vae_training.data import load_images
 from vae_training.errors import DataError
 
@@ -143,7 +143,7 @@ def test_a_bad_picture_is_left_out_and_logged_on_demand(
 def test_when_every_picture_is_bad_skipping_fails_too(tmp_path: Path) -> None:
     text(tmp_path / "a.png")
     text(tmp_path / "b.png")
-    with pytest.raises(DataError, match="none of 2 pictures can be read"):
+    with pytest.raises(InputError, match="none of 2 pictures can be read"):
         load_images(str(tmp_path), image_size=SIZE, skip_bad=True)
 
 

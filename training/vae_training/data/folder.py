@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from vae_runtime.cli.pictures import find_pictures, load_picture
-from vae_runtime.errors import InputError, one_line
+from vae_runtime.cli.pictures import find_pictures, leave_out, load_picture
+from vae_runtime.errors import InputError
 from vae_runtime.memory import require_memory
 from vae_runtime.threads import available_processors
 from vae_training.data.image_set import ImageSet, Pictures, Progress, Size, short_name
@@ -67,8 +67,8 @@ def load_folder(
         images[index] = picture.reshape(images.shape[1:])
         return None
 
-    failures = in_parallel(decode, len(files), progress)
-    images = _only_good(folder, images, failures)
+    good = leave_out(in_parallel(decode, len(files), progress), str(folder))
+    images = images if good.all() else images[good]
     if channels is None and _has_no_colour(images):
         logger.info("%s: no picture has any colour; using one channel", folder)
         images = np.ascontiguousarray(images[..., :1])
@@ -91,20 +91,6 @@ def in_parallel(work: Callable[[int], Result], count: int, progress: Progress | 
         return results
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _only_good(folder: Path, images: Pictures, failures: list[InputError | None]) -> Pictures:
-    good = np.array([failure is None for failure in failures])
-    if good.all():
-        return images
-    for failure in failures:
-        if failure is not None:
-            logger.warning("left out: %s", one_line(failure))
-    if not good.any():
-        raise DataError(f"{folder}: none of {len(good)} pictures can be read")
-    logger.warning("%s: left out %d of %d pictures", folder, np.count_nonzero(~good), len(good))
-    kept: Pictures = images[good]
-    return kept
 
 
 def _has_no_colour(images: Pictures) -> bool:
