@@ -118,7 +118,8 @@ def _as_float32(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """
     for name, tensor in tensors.items():
         kind = str(tensor.dtype).removeprefix("torch.")
-        if tensor.layout != torch.strided or tensor.is_meta or not tensor.is_floating_point():
+        is_stored = tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_nested)
+        if not is_stored or not tensor.is_floating_point():
             raise SourceError(f"{path}: {name} is a {kind} tensor; expected stored floating point numbers")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise SourceError(

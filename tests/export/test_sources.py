@@ -455,15 +455,24 @@ def test_a_view_that_repeats_what_is_stored_is_refused(tmp_path: Path, plain_vae
         load_source(path)
 
 
+def nested() -> Tensor:
+    """Rows of different lengths in one tensor, which PyTorch warns of as unfinished."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rows: Tensor = torch.nested.nested_tensor([torch.zeros(1), torch.zeros(2)])
+    return rows
+
+
 @pytest.mark.parametrize(
     "odd",
     [
         torch.zeros(3).to_sparse(),
+        nested(),
         torch.zeros(3, dtype=torch.complex64),
         torch.zeros(3, dtype=torch.int64),
         torch.zeros(3, device="meta"),
     ],
-    ids=["sparse", "complex", "whole numbers", "without data"],
+    ids=["sparse", "nested", "complex", "whole numbers", "without data"],
 )
 def test_tensors_that_are_no_weights_are_refused(tmp_path: Path, plain_vae: Plain, odd: Tensor) -> None:
     torch.save({**plain_vae().state_dict(), "encoder.conv1.bias": odd}, tmp_path / "weights.pth")
