@@ -235,9 +235,12 @@ def test_a_number_that_is_too_large_is_told_the_upper_limit(
         b"epochs = ",
         b"\xff\xfe\x00",
         b"[training]\nepochs = 3\nepochs = 4\n",
-        b"deep = " + b"[" * 100_000,
+        b"deep = " + b"[" * 50_000,
+        b"a" + b".a" * 1000 + b" = 1",
+        b"[a" + b" . 'a'" * 1000 + b"]",
+        b"[training]\nepochs = 3\n" + b"# more\n" * 10_000,
     ],
-    ids=["cut short", "not UTF-8", "twice", "deep"],
+    ids=["cut short", "not UTF-8", "twice", "deep", "a key of many parts", "a table of many parts", "large"],
 )
 def test_a_file_that_is_not_toml_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "settings.toml"

@@ -20,7 +20,8 @@ else:
 
 Section = TypeVar("Section")
 
-_LARGEST_FILE = 1 << 20  # bytes of TOML
+_LARGEST_FILE = 1 << 16  # bytes of TOML; ours are about 700, and two paths
+_MOST_DOTS = 100  # of a line: for a key of thousands of parts the reader takes minutes, and gigabytes
 _KINDS = {str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -39,7 +40,10 @@ def read_toml(path: Path) -> dict[str, Any]:
             content = file.read(_LARGEST_FILE + 1)
         if len(content) > _LARGEST_FILE:
             raise ConfigError(f"{path}: not a readable TOML file (larger than {_LARGEST_FILE} bytes)")
-        settings: dict[str, Any] = tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
+        text = content.decode("utf-8-sig").replace("\r\n", "\n")
+        if any(line.count(".") > _MOST_DOTS for line in text.split("\n")):
+            raise ConfigError(f"{path}: not a readable TOML file (a line of more than {_MOST_DOTS} dots)")
+        settings: dict[str, Any] = tomllib.loads(text)
     except ConfigError:
         raise
     except (OSError, ValueError, RecursionError) as error:  # a ValueError is bad UTF-8, TOML or a huge number
