@@ -188,6 +188,19 @@ def test_telemetry_is_off_before_the_import_unless_someone_chose(
     assert run_python(code, FIRST_ON_PATH=str(tmp_path), **environment).stdout == f"{after}\n1.99.0\n"
 
 
+@pytest.mark.parametrize("chosen", [None, "0"], ids=["nobody", "the host"])
+def test_of_what_the_host_imported_the_events_are_switched_off_once_unless_it_chose(
+    run_python: Any, wheel: Wheel, tmp_path: Path, chosen: str | None
+) -> None:
+    source = "__version__ = '1.99.0'\ndef disable_telemetry_events(): print('off')"
+    wheel("onnxruntime", "1.99.0", source)
+    code = "import onnxruntime, os; os.environ.pop('ORT_DISABLE_TELEMETRY', None)\n"
+    if chosen is not None:
+        code += f"os.environ['ORT_DISABLE_TELEMETRY'] = {chosen!r}\n"
+    off = "" if chosen else "off\n"
+    assert run_python(code + 2 * IMPORT, FIRST_ON_PATH=str(tmp_path)).stdout == f"{off}1.99.0\n1.99.0\n"
+
+
 def test_once_imported_it_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     imported = installation.import_onnxruntime()
     monkeypatch.setattr(installation, "installed_wheels", lambda: {"a": "1", "b": "2"})
