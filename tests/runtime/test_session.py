@@ -216,6 +216,22 @@ def test_beyond_the_gate_a_graph_would_read_no_file_either(
         )
 
 
+def test_beyond_the_gate_a_file_of_onnxruntimes_own_format_would_not_be_opened_either(
+    decoder: bytes, tmp_path: Path
+) -> None:
+    onnxruntime, cpu = import_onnxruntime(), ["CPUExecutionProvider"]
+    into = onnxruntime.SessionOptions()
+    into.optimized_model_filepath = str(tmp_path / "decoder.ort")
+    into.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(decoder, into, providers=cpu)
+    own = (tmp_path / "decoder.ort").read_bytes()
+    assert onnxruntime.InferenceSession(own, providers=cpu).get_inputs()[0].name == "latent"
+    with pytest.raises(Exception, match=r"(?i)protobuf"):
+        onnxruntime.InferenceSession(
+            own, _options(onnxruntime, scan(decoder, "decoder"), "cpu"), providers=cpu
+        )
+
+
 @pytest.mark.parametrize("rows", [0, 1, 5])
 def test_an_output_without_a_row_for_every_input_is_refused(decoder: bytes, rows: int) -> None:
     """One image for two latents would be spread over both without a word."""
