@@ -9,13 +9,15 @@ read it in these milliseconds see that too; the host's own models are opened as 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 NAME = "ORT_LOAD_CONFIG_FROM_MODEL"
 _OFF = "0"
+_LONGEST_HELD = 1.0  # seconds
 
 _Made = TypeVar("_Made")
 
@@ -24,11 +26,17 @@ class NoConfigFromModels:
     """Keeps the variable off while sessions are opened, by any number of threads at once.
 
     Ctrl-C may come anywhere, and what its handler does may be the opening of a session. So whoever is inside is known
-    by a token, each step can be done twice, and the lock lets its own thread in.
+    by a token, each step can be done twice, and the lock lets its own thread in. It is held for microseconds; where an
+    interruption left it taken, others wait a moment, once, and take a new one.
     """
 
     def __init__(self) -> None:
         self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._lock = threading.RLock()
+        self._inside: set[object] = set()
+        self._before = ""
 
     def during(self, opening: Callable[[], _Made]) -> _Made:
         """Return what `opening` makes, with the variable off meanwhile."""
@@ -44,8 +52,20 @@ class NoConfigFromModels:
             # Once more, for where an interruption came in the middle of the first time.
             self._leave(token)
 
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        lock = self._lock
+        if not lock.acquire(timeout=_LONGEST_HELD):
+            lock = threading.RLock()
+            lock.acquire()
+            self._lock = lock
+        try:
+            yield
+        finally:
+            lock.release()
+
     def _enter(self, token: object) -> None:
-        with self._lock:
+        with self._locked():
             self._inside.add(token)
             before = os.environ.get(NAME, "")
             if before not in ("", _OFF):
@@ -54,15 +74,10 @@ class NoConfigFromModels:
                 os.environ[NAME] = _OFF
 
     def _leave(self, token: object) -> None:
-        with self._lock:
+        with self._locked():
             self._inside.discard(token)
             if not self._inside:
                 self._restore()
-
-    def _start_anew(self) -> None:
-        self._lock = threading.RLock()
-        self._inside: set[object] = set()
-        self._before = ""
 
     def _restore(self) -> None:
         # Python's own note of it may be the old one already, or still, where that was interrupted.

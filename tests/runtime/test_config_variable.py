@@ -111,6 +111,8 @@ def test_an_interruption_anywhere_leaves_it_as_it_was(
         assert os.environ[NAME] == "1"
         vae_runtime.load(gray_bundle, provider="cpu").close()
     assert next(places) > 40
+    with ThreadPoolExecutor(1) as pool:  # whatever it left taken
+        pool.submit(vae_runtime.load, gray_bundle, provider="cpu").result(timeout=60).close()
 
 
 def interrupted_at(place: int) -> bool:
@@ -134,6 +136,18 @@ def interrupted_at(place: int) -> bool:
     finally:
         sys.settrace(trace)
     return False
+
+
+def test_a_lock_that_an_interruption_left_taken_holds_nobody_up_for_ever(
+    gray_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(NAME, "1")
+    monkeypatch.setattr(config_variable, "_LONGEST_HELD", 0.05)
+    no_config_from_models._lock.acquire()
+    with ThreadPoolExecutor(4) as pool:
+        models = [*pool.map(lambda _: vae_runtime.load(gray_bundle, provider="cpu"), range(8))]
+    assert [model.sample(1).shape for model in models] == 8 * [(1, 1, 8, 12)]
+    assert os.environ[NAME] == "1"
 
 
 def test_a_signal_handler_may_open_models_in_the_midst_of_it(
