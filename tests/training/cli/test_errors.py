@@ -9,12 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import torch
 from contents import files
 from PIL import Image
 from small_commands import SMALL, VAE_TRAIN
+
+from vae_training.cli import vae_train
 
 Here = Callable[..., Any]
 Start = Callable[..., subprocess.Popen[str]]
@@ -176,3 +179,21 @@ def test_without_torch_it_says_what_to_install(folder: Path, start_python: Start
     assert err == (
         "vae-train: error: torch is not installed; this command needs it: pip install 'vae-edge[cpu,train]'\n"
     )
+
+
+VALUES = {"image_size": "8x8", "filters": "4,8", "validation": "0.5", "ema": "0.5"}
+MAY_CHANGE = {"source", "epochs", "sharpen_epochs", "device", "resume", "save_every", "quiet", "version"}
+SETTINGS = [param for param in vae_train.params if param.name not in (*MAY_CHANGE, "dry_run")]
+
+
+@pytest.mark.parametrize("option", SETTINGS, ids=lambda option: str(option.name))
+def test_no_other_setting_of_a_run_is_changed_when_it_goes_on(
+    folder: Path, vae_train_here: Here, option: click.Option
+) -> None:
+    value = VALUES.get(option.name or "", "1")
+    if isinstance(option.type, click.Choice):
+        value = option.type.choices[0]
+    typed = max(option.opts, key=len)
+    ended = vae_train_here("--resume", "nowhere", typed, *([] if option.is_flag else [value]))
+    assert (ended.code, ended.out) == (2, "")
+    assert f"error: {typed} cannot be changed by --resume" in ended.err
