@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import socket
 import stat
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from vae_runtime import BundleError
+from vae_runtime import BundleError, members
 from vae_runtime.errors import UnsafeBundleError
 from vae_runtime.members import Members
 
@@ -239,3 +240,14 @@ with Members(Path(sys.argv[1])) as opened:
     )
     message = f"{folder}/plain: its 4294967296 bytes do not fit into memory\n"
     assert finished.stdout == message, finished.stderr
+
+
+def test_what_a_system_does_not_have_is_not_asked_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "O_NOFOLLOW", raising=False)
+    monkeypatch.setattr(os, "supports_fd", set())
+    spec = importlib.util.spec_from_file_location("members_elsewhere", members.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    elsewhere = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(elsewhere)
+    assert (elsewhere._NO_FOLLOW, elsewhere._FOLDERS_OPEN) == (0, False)
