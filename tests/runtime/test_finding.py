@@ -16,6 +16,7 @@ from onnx_bytes import copy_bundle
 import vae_runtime
 from vae_runtime import BundleError, InputError, UnsafeBundleError, bundle
 from vae_runtime.bundle import find_bundle, read_bundle, shipped_models
+from vae_runtime.errors import EnvironmentProblem
 
 
 @pytest.fixture
@@ -73,6 +74,17 @@ def test_a_shipped_name_goes_before_a_folder_of_that_name(
 
 def test_shipped_models_are_folders_with_sums(shipped: Path) -> None:
     assert shipped_models() == {"one": shipped / "one"}
+
+
+def test_shipped_models_that_cannot_be_listed_are_the_machines_fault(
+    shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Path, "iterdir", fail)
+    with pytest.raises(EnvironmentProblem, match=rf"^{shipped}: cannot be read \(Too many open files\)$"):
+        shipped_models()
 
 
 def test_the_models_in_the_package_go_before_those_beside_it_and_all_are_sorted(
