@@ -215,6 +215,8 @@ def test_a_shipped_name_that_comes_as_a_path_and_a_tilde_are_told_from_any_name(
             BundleError, match=rf"; of a shipped model give the name alone, as text: '{shipped}'$"
         ):
             find_bundle(name)
+    with pytest.raises(BundleError, match=r"^\N{SNOWMAN}: no such bundle; [^~]*$"):
+        find_bundle("\N{SNOWMAN}")
     with pytest.raises(BundleError, match=r"; ~ is not expanded here: give os\.path\.expanduser\(\.\.\.\)$"):
         find_bundle("~/bundle")
 
