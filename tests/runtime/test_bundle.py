@@ -359,6 +359,11 @@ def test_a_bundle_that_is_whole_but_another_is_refused(
             match=rf"SHA256SUMS: SHA-256 {digest_of(other)}; expected {digest_of(gray_bundle)}: this is not",
         ):
             vae_runtime.load(other, expect_sha256=digest_of(gray_bundle))
+    for expected in ("0" * 64, "f" * 64):
+        with pytest.raises(
+            UnsafeBundleError, match=rf"; expected {expected}: this is not the bundle that you"
+        ):
+            vae_runtime.load(gray_bundle, expect_sha256=expected)
 
 
 @pytest.mark.parametrize("digest", ["", "abc", "g" * 64, "0" * 63, "0" * 65, "0" * 64 + "\0", 7, b"0" * 64])
