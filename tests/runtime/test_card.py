@@ -296,6 +296,14 @@ def test_a_card_may_nest_as_deep_as_sixteen_levels() -> None:
     assert Card.from_metadata(card.to_metadata(), "here") == card
 
 
+def test_scores_may_be_told_in_as_many_percentages_as_one_likes() -> None:
+    percentages = [number / 10 for number in range(1001)]
+    scores = {**SCORES, "percentages": percentages, "quantiles": percentages}
+    card = Card.from_metadata(json.dumps({**RECORD, "scores": scores}), "here")
+    assert card.scores is not None
+    assert card.scores.percentages == card.scores.quantiles == tuple(percentages)
+
+
 def test_a_card_of_many_keys_is_read_in_the_time_of_its_length() -> None:
     """Looking each key up among all that came before it would take minutes."""
     keys = ",".join(f'"{number}":1' for number in range(80_000))
