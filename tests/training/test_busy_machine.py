@@ -14,16 +14,21 @@ import pytest
 from vae_training import busy_machine
 from vae_training.busy_machine import sleep_where_busy, threads_are_asleep
 
-_LINES = "some avg10={:.2f} avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
-_BUSY, _QUIET = _LINES.format(98.79), _LINES.format(2.5)
-
 Asked = Callable[..., bool]
 
 
-def times(*processors: tuple[int, int]) -> str:
-    """What Linux says of processors that were at work, and idle, for so many ticks."""
-    lines = [f"cpu{number} {work} 0 0 {idle} 0 0 0 0 0 0" for number, (work, idle) in enumerate(processors)]
+def times(*processors: tuple[int, int, int]) -> str:
+    """What Linux says of processors that were at work, at nice work, and idle, for so many ticks."""
+    lines = [
+        f"cpu{number} {work} {nice} 0 {idle} 0 0 0 0 0 0"
+        for number, (work, nice, idle) in enumerate(processors)
+    ]
     return "\n".join(["cpu  1 2 3 4 5 6 7 8 9 10", *lines, "intr 1 2 3", ""])
+
+
+_BEFORE = times((100, 30, 900), (500, 0, 500), (7, 7, 7))
+_BUSY = times((120, 30, 900), (500, 0, 520), (7, 7, 27))
+_QUIET = times((100, 30, 920), (500, 0, 520), (27, 7, 7))  # the third is none of this process's
 
 
 @pytest.fixture
@@ -36,11 +41,8 @@ def are_asleep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
     monkeypatch.setattr(busy_machine, "available_processors", lambda: 2)
     monkeypatch.setattr(busy_machine.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
 
-    def ask(pressure: str | None = None, before: str = "", after: str = "") -> bool:
+    def ask(after: str, before: str = _BEFORE) -> bool:
         (tmp_path / "stat").write_text(before)
-        if pressure is not None:
-            (tmp_path / "pressure").write_text(pressure)
-        monkeypatch.setattr(busy_machine, "_PRESSURE", tmp_path / "pressure")
         monkeypatch.setattr(busy_machine, "_TIMES", tmp_path / "stat")
         monkeypatch.setattr(busy_machine.time, "sleep", lambda _: (tmp_path / "stat").write_text(after))
         sleep_where_busy()
@@ -49,28 +51,23 @@ def are_asleep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
     return ask
 
 
-def test_they_sleep_where_somebody_has_waited_for_a_processor(are_asleep: Asked) -> None:
-    assert are_asleep(_BUSY)
-
-
 @pytest.mark.parametrize(
-    ("first", "second", "asleep"),
+    ("work", "nice", "asleep"),
     [
-        ((0, 20), (0, 20), False),
-        ((20, 0), (0, 20), True),
-        ((6, 14), (6, 14), True),  # 0.6 processors
-        ((4, 16), (4, 16), False),
-        ((0, 0), (0, 0), False),  # no tick meanwhile
+        ((0, 0), (0, 0), False),
+        ((20, 0), (0, 0), True),
+        ((6, 6), (0, 0), True),  # 0.6 processors
+        ((4, 4), (0, 0), False),
+        ((0, 0), (20, 20), False),
+        ((4, 4), (16, 16), False),
+        ((10, 10), (10, 10), True),
     ],
 )
-def test_they_sleep_where_others_work_on_half_a_processor_or_more(
-    are_asleep: Asked, first: tuple[int, int], second: tuple[int, int], *, asleep: bool
+def test_they_sleep_where_others_that_are_not_nice_work_on_half_a_processor_or_more(
+    are_asleep: Asked, work: tuple[int, int], nice: tuple[int, int], *, asleep: bool
 ) -> None:
-    before = times((100, 900), (500, 500), (7, 7))
-    after = times(
-        (100 + first[0], 900 + first[1]), (500 + second[0], 500 + second[1]), (27, 7)
-    )  # the third is none of ours
-    assert are_asleep(_QUIET, before, after) == asleep
+    spent = [(busy, polite, 20 - busy - polite) for busy, polite in zip(work, nice, strict=True)]
+    assert are_asleep(times(*spent, (20, 0, 0)), times(*[(0, 0, 0)] * 3)) == asleep
 
 
 @pytest.mark.parametrize(("name", "value"), [
@@ -89,16 +86,23 @@ def test_one_thread_waits_for_none(are_asleep: Asked, monkeypatch: pytest.Monkey
     assert not are_asleep(_BUSY)
 
 
-@pytest.mark.parametrize("pressure", [None, "", "some avg10=much", "avg10=99.00"])
-def test_a_system_that_does_not_tell_is_taken_for_quiet(are_asleep: Asked, pressure: str | None) -> None:
-    assert not are_asleep(pressure)
+@pytest.mark.parametrize(
+    "after", ["", "nonsense", "cpu0", _BEFORE], ids=["nothing", "nonsense", "no numbers", "no tick"]
+)
+def test_a_system_that_does_not_tell_is_taken_for_quiet(are_asleep: Asked, after: str) -> None:
+    assert not are_asleep(after)
 
 
-def test_a_system_without_affinity_is_taken_for_quiet(
-    are_asleep: Asked, monkeypatch: pytest.MonkeyPatch
+def test_so_is_one_without_the_file(
+    are_asleep: Asked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(busy_machine, "read", lambda _: None)
+    assert not are_asleep(_BUSY)
+
+
+def test_so_is_one_without_affinity(are_asleep: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(busy_machine.os, "sched_getaffinity")
-    assert not are_asleep(_QUIET, times((0, 10)), times((20, 10)))
+    assert not are_asleep(_BUSY)
 
 
 def test_once_torch_is_there_it_is_too_late(are_asleep: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,16 +124,18 @@ def test_every_command_that_computes_tells_openmp_in_time(
     run_python: Any, tmp_path: Path, module: str, arguments: list[str]
 ) -> None:
     """OpenMP shows what it was told when torch loads it: how often a thread looks before it sleeps."""
-    (tmp_path / "pressure").write_text(_BUSY)
+    before = tmp_path / "stat"
+    before.write_text(_BEFORE)
     code = f"""
 import sys
 from pathlib import Path
 from vae_training import busy_machine
-busy_machine._PRESSURE, busy_machine.available_processors = Path(sys.argv.pop(1)), lambda: 2
+busy_machine._TIMES, busy_machine.available_processors = Path(sys.argv.pop(1)), lambda: 2
+busy_machine.os.sched_getaffinity = lambda _: {{0, 1}}
+busy = sys.argv.pop(1)
+busy_machine.time.sleep = lambda _: busy_machine._TIMES.write_text(busy)
 from {module}.cli import main
 main()
 """
-    finished = run_python(
-        code, tmp_path / "pressure", *arguments, OMP_DISPLAY_ENV="VERBOSE", OMP_NUM_THREADS="2"
-    )
+    finished = run_python(code, before, _BUSY, *arguments, OMP_DISPLAY_ENV="VERBOSE", OMP_NUM_THREADS="2")
     assert "GOMP_SPINCOUNT = '0'" in finished.stderr
