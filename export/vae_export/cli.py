@@ -14,7 +14,6 @@ from vae_runtime.cli.logs import show_logs
 from vae_runtime.cli.options import File, Number, Size
 from vae_runtime.cli.shared import PROVIDERS
 from vae_runtime.errors import printable
-from vae_training.busy_machine import sleep_where_busy
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -128,6 +127,8 @@ def vae_export(
     vae-export faces24 --precision fp16 -o half      another form of a bundle
     vae-export weights.pth --opset 17 -o faces       somebody else's weights
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
+    from vae_training.busy_machine import sleep_where_busy
+
     sleep_where_busy()
 
     from rich.console import Console

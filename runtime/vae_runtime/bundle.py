@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vae_runtime.errors import BundleError, InputError, shortened, shown
-from vae_runtime.images import is_whole_number
 from vae_runtime.members import Members, unreadable
 from vae_runtime.sums import SUMS, Sums, read_member, read_sums
 
@@ -130,7 +129,7 @@ def read_graphs(members: Members, sums: Sums, max_model_bytes: int) -> dict[str,
         BundleError: one is missing, or is not the file that was written.
         InputError: `max_model_bytes` is not a whole number of at least 1.
     """
-    if not is_whole_number(max_model_bytes) or max_model_bytes < 1:
+    if type(max_model_bytes) is not int or max_model_bytes < 1:
         raise InputError(
             f"max_model_bytes is {shown(max_model_bytes)}; expected a whole number of at least 1"
         )

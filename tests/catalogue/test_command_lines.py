@@ -120,7 +120,7 @@ def test_more_images_than_there_is_room_for_leave_nothing(refuses: Refuses) -> N
 SETTINGS: dict[str, tuple[bytes, str]] = {
     "text": (b"epochs: 3\n", "not a readable TOML file"),
     "a run's checkpoint": (b"\x00\x01\x02\xff", "not a readable TOML file"),
-    "larger than a megabyte": (b"# comment\n" * 200_000, "not a readable TOML file (larger than 1048576 bytes)"),
+    "larger than 64 KiB": (b"# comment\n" * 200_000, "not a readable TOML file (larger than 65536 bytes)"),
     "a number of 5,000 digits": (b"[training]\nepochs = " + b"9" * 5000, "not a readable TOML file (Exceeds"),
     "deep brackets": (b"a = " + b"[" * 100_000, "not a readable TOML file"),
     "twice": (b"[training]\nepochs = 1\nepochs = 2\n", "not a readable TOML file"),

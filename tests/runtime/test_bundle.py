@@ -318,8 +318,7 @@ def test_links_are_let_through_where_that_is_wished(
 def test_a_graph_larger_than_allowed_is_refused_before_it_is_read(tmp_path: Path, gray_bundle: Path) -> None:
     target = copy_bundle(gray_bundle, tmp_path / "b")
     size = (gray_bundle / "encoder.onnx").stat().st_size
-    for most in (size, np.int64(size)):
-        assert len(read_bundle(target, max_model_bytes=most).graphs) == 2
+    assert len(read_bundle(target, max_model_bytes=size).graphs) == 2
     with pytest.raises(BundleError, match=rf"encoder\.onnx: {size} bytes; expected at most {size - 1}"):
         vae_runtime.load(target, max_model_bytes=size - 1)
     with pytest.raises(BundleError, match=rf"{size} bytes; expected at most 1; SHA256SUMS lists it$"):

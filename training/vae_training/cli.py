@@ -17,7 +17,6 @@ from vae_runtime.cli.exits import run_command
 from vae_runtime.cli.logs import show_logs
 from vae_runtime.cli.options import File, Name
 from vae_runtime.errors import printable
-from vae_training.busy_machine import sleep_where_busy
 from vae_training.config import MOST, Config
 from vae_training.counting import CountingLine
 from vae_training.errors import ConfigError
@@ -124,6 +123,8 @@ def vae_train(
     if context.invoked_subcommand is not None:
         _refuse_before_command(context)
         return
+    from vae_training.busy_machine import sleep_where_busy
+
     show_logs("vae-train")
     sleep_where_busy()
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its advice on caches is none for who trains

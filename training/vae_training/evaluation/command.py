@@ -13,7 +13,6 @@ from vae_runtime.atomic import atomic_file, refuse_existing
 from vae_runtime.cli.logs import show_logs
 from vae_runtime.cli.options import File, Name, whole_number
 from vae_runtime.errors import printable
-from vae_training.busy_machine import sleep_where_busy
 from vae_training.counting import CountingLine
 
 if TYPE_CHECKING:
@@ -99,6 +98,8 @@ def evaluate(
     vae-train evaluate bundle --data faces.npz --json figures.json --against runs/classic
     vae-train evaluate bundle --data faces.npz --readme
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
+    from vae_training.busy_machine import sleep_where_busy
+
     show_logs("vae-train")
     sleep_where_busy()
     if alone and against is not None:
