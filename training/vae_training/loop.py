@@ -45,7 +45,6 @@ from vae_training.trainer_state import restore, trainer_to_tensors
 
 _VALIDATION_BATCH = 512
 _SAVE_AFTER = 600.0  # seconds: what a run whose epochs are long loses at most
-_SCALE_FACTOR = 10.0  # times the learning rate: how fast a learned noise scale is trained
 _PARTS = ("loss", "reconstruction", "kl")
 
 
