@@ -81,7 +81,15 @@ def stand_still_once() -> None:
         wait_for_ever()
 
 
-_stood_still = mmap.mmap(-1, 1)  # shared with the processes that are forked
+def stand_still_twice() -> None:
+    """Do so again for the next mutant, once the first was read again."""
+    asked = _stood_still[1]
+    _stood_still[1] = min(asked + 1, 9)
+    if asked in (0, 2):
+        wait_for_ever()
+
+
+_stood_still = mmap.mmap(-1, 2)  # shared with the processes that are forked
 
 
 def _nothing() -> None:
@@ -101,7 +109,7 @@ FAULTS = (
 )
 TARGETS = {
     fault.__name__: Target(fault.__name__, 1.0, _reader_with(fault))
-    for fault in (*FAULTS, stand_still_once, _nothing)
+    for fault in (*FAULTS, stand_still_once, stand_still_twice, _nothing)
 }
 
 if __name__ == "__main__":

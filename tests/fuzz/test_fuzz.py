@@ -68,7 +68,7 @@ def test_some_mutants_are_refused_and_some_get_through(target: str, results: Res
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """What came of readers that have a fault when a byte of a mutant is 255."""
     folder = tmp_path_factory.mktemp("planted")
-    results, ended = run_fuzzer(HERE / "planted.py", folder, "--mutants", 660, "--hang", 0.3)
+    results, ended = run_fuzzer(HERE / "planted.py", folder, "--mutants", 720, "--hang", 0.3)
     assert ended.returncode == 1
     return results
 
@@ -98,6 +98,13 @@ def test_what_took_too_long_once_and_not_again_is_counted_and_is_no_finding(plan
     assert result["findings"] == []
     assert result["stalled"] == 1
     assert result["counts"]["read"] == result["mutants"] - 1 == 59
+
+
+def test_a_worker_may_stand_still_more_than_once(tmp_path: Path) -> None:
+    line = ("--target", "stand_still_twice", "--mutants", 200, "--workers", 1, "--hang", 0.3)
+    results, ended = run_fuzzer(HERE / "planted.py", tmp_path, *line)
+    assert ended.returncode == 0, ended.stderr
+    assert results["stand_still_twice"]["stalled"] == 2
 
 
 def test_what_was_found_can_be_seen_again_by_the_command_that_is_written_beside_it(planted: Results) -> None:

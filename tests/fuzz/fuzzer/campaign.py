@@ -185,9 +185,9 @@ class _Crew:
     def _hangs_again(self, index: int) -> bool:
         """Read the mutant by itself: processors of shared machines stand still for seconds at times."""
         files = mutant(self._target.name, self._reader, self._which.seed, index)
-        return bool(
-            _replay(self._reader, files, self._home.with_name(f"{self._home.name}, again"), self._hang)
-        )
+        home = self._home.with_name(f"{self._home.name}, again")
+        shutil.rmtree(home, ignore_errors=True)  # of one before
+        return bool(_replay(self._reader, files, home, self._hang))
 
     def _start(self, index: int) -> None:
         shutil.rmtree(self._home, ignore_errors=True)
