@@ -108,6 +108,14 @@ def test_line_endings_that_were_changed_are_told_wherever_they_stand(
         read_bundle(target)
 
 
+def test_so_are_those_that_lie_across_the_ends_of_all_pieces(gray_bundle: Path, tmp_path: Path) -> None:
+    ends = 2**21
+    target = copy_bundle(gray_bundle, tmp_path / "b", {"decoder.onnx": b"x" + b"\n" * ends})
+    (target / "decoder.onnx").write_bytes(b"x" + b"\r\n" * ends)
+    with pytest.raises(BundleError, match="Its line endings were changed, as git does on Windows"):
+        read_bundle(target)
+
+
 @needs_proc
 def test_a_damaged_file_for_which_there_is_just_room_is_told_so(
     run_python: Any, gray_bundle: Path, tmp_path: Path

@@ -123,6 +123,10 @@ PASSES = {
         0,
     ),
     "a number of outputs of what is not split": (with_attribute((3, 5), (20, 2), name="num_outputs"), 0),
+    "the same of what comes after it by name": (
+        with_attribute((3, 5), (20, 2), operator="Tanh", name="num_outputs"),
+        0,
+    ),
     "strides of what has none": (
         model(*[(1, onnx.node("Relu", ["x"], ["y"], onnx.ints_attribute("strides", [64, 64])))] * 9),
         0,

@@ -311,6 +311,10 @@ REFUSED = {
         with_attribute((20, 7), operator="Split", name="num_outputs"),
         "num_outputs of 0 numbers at byte 4; expected 1",
     ),
+    "a split into two numbers of parts": (
+        with_ints("Split", "num_outputs", 1, 1),
+        "num_outputs of 2 numbers at byte 4; expected 1",
+    ),
     # Numbers of things.
     "too many nodes": (
         model(*[(1, RELU)] * (MOST_NODES + 1)),
