@@ -28,9 +28,8 @@ from vae_training.architectures import Decoder, Encoder
 from vae_training.architectures.classic import ClassicDecoder, ClassicEncoder
 from vae_training.model import VAE, reparameterize
 
-_LEAST_GAIN = (
-    1.5  # times fewer multiply-adds: smaller products and copies of weights cost more for each of them
-)
+# Times fewer multiply-adds: smaller products and copies of weights cost more for each of them.
+_LEAST_GAIN = 1.5
 
 
 def forward_on_cpu(model: VAE, image: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -59,10 +58,8 @@ def decode_on_cpu(decoder: Decoder, latent: Tensor) -> Tensor:
     """Do what `Decoder.logits` does: latents (N, D) to logits (N, C, H, W)."""
     if not isinstance(decoder, ClassicDecoder):
         return decoder.logits(latent)
-    hidden = (
-        _both_at_once(decoder, latent) if _is_worth_it(decoder, len(latent)) else _in_turn(decoder, latent)
-    )
-    last = decoder.trans_conv2
+    hidden_of = _both_at_once if _is_worth_it(decoder, len(latent)) else _in_turn
+    hidden, last = hidden_of(decoder, latent), decoder.trans_conv2
     # Newer releases of torch type it.
     logits: Tensor = _DoubleByProduct.apply(hidden, last.weight, last.bias)  # type: ignore[no-untyped-call,unused-ignore]
     return logits
